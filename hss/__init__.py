@@ -1,0 +1,1 @@
+"""The mini-HSS: subscribers, authentication centre and Cx, as a pure node."""
