@@ -67,7 +67,7 @@ class SipNode:
         self._alarms: dict[Hashable, float] = {}
         self._alarm_heap: list[tuple[float, int, Hashable]] = []
         self._alarm_count = 0
-        self._unresolved: dict[str, list[Callable[[Endpoint | None], None]]] = {}
+        self._unresolved: dict[str, list[tuple[int, Callable[[Endpoint | None], None]]]] = {}
 
     # ---- the contract
 
@@ -85,8 +85,9 @@ class SipNode:
                 case ev.Closed():
                     self._on_closed(event)
                 case ev.Resolved():
-                    for then in self._unresolved.pop(event.name, []):
-                        then(event.endpoints[0] if event.endpoints else None)
+                    for port, then in self._unresolved.pop(event.name, []):
+                        found = event.endpoints[0] if event.endpoints else None
+                        then(Endpoint(found.host, port or found.port) if found else None)
                 case ev.Started():
                     self.on_started()
                 case ev.Command():
@@ -257,17 +258,22 @@ class SipNode:
         return self._alarms.get(key)
 
     def resolve(self, name: str, port: int, transport: Transport, then: Callable[[Endpoint | None], None]) -> None:
-        """Call then(endpoint) as soon as the name is known; at once for an address."""
+        """Call then(endpoint) as soon as the name is known; at once for an address. None: there is no such name.
+
+        port: 0 takes the one that the name service gives.
+        """
         try:
-            then(Endpoint(canonical_host(name), port))
+            host = canonical_host(name)
         except ValueError:
-            asked = self._unresolved.setdefault(f"{name}:{port}", [])
-            asked.append(then)
+            asked = self._unresolved.setdefault(name, [])
+            asked.append((port, then))
             if len(asked) == 1:
                 self.effect(fx.Resolve(name, port, transport))
+            return
+        then(Endpoint(host, port))
 
     def open_stream(self, flow: Flow, reader: Callable[[bytes], None] | None = None) -> None:
-        """Connect. What is transmitted on the flow before it stands is kept. reader: who gets the octets, if not SIP."""
+        """Connect. What is transmitted before it stands is kept. reader: who gets the octets, if that is not SIP."""
         self._streams[flow] = Stream(reader=reader)
         self.effect(fx.Connect(flow, key=flow))
 

@@ -129,7 +129,7 @@ class Wire:
             case fx.Resolve(name, port, _):
                 found = self.names.get(name)
                 endpoints = (Endpoint(found, port),) if found else ()
-                self.queue.append((node, ev.Resolved(f"{name}:{port}", endpoints)))
+                self.queue.append((node, ev.Resolved(name, endpoints)))
             case fx.Load(key):
                 self.queue.append((node, ev.Loaded(key, self.stores[node.name].load(key))))
             case fx.Persist(change):
