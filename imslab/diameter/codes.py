@@ -1,0 +1,130 @@
+"""The numbers of RFC 6733 and TS 29.229 that have names."""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+
+class ResultCode(IntEnum):
+    """Result-Code (RFC 6733 7.1)."""
+
+    SUCCESS = 2001
+    LIMITED_SUCCESS = 2002
+    COMMAND_UNSUPPORTED = 3001
+    UNABLE_TO_DELIVER = 3002
+    REALM_NOT_SERVED = 3003
+    TOO_BUSY = 3004
+    LOOP_DETECTED = 3005
+    REDIRECT_INDICATION = 3006
+    APPLICATION_UNSUPPORTED = 3007
+    INVALID_HDR_BITS = 3008
+    INVALID_AVP_BITS = 3009
+    UNKNOWN_PEER = 3010
+    AUTHENTICATION_REJECTED = 4001
+    OUT_OF_SPACE = 4002
+    ELECTION_LOST = 4003
+    AVP_UNSUPPORTED = 5001
+    UNKNOWN_SESSION_ID = 5002
+    AUTHORIZATION_REJECTED = 5003
+    INVALID_AVP_VALUE = 5004
+    MISSING_AVP = 5005
+    RESOURCES_EXCEEDED = 5006
+    CONTRADICTING_AVPS = 5007
+    AVP_NOT_ALLOWED = 5008
+    AVP_OCCURS_TOO_MANY_TIMES = 5009
+    NO_COMMON_APPLICATION = 5010
+    UNSUPPORTED_VERSION = 5011
+    UNABLE_TO_COMPLY = 5012
+    INVALID_BIT_IN_HEADER = 5013
+    INVALID_AVP_LENGTH = 5014
+    INVALID_MESSAGE_LENGTH = 5015
+    INVALID_AVP_BIT_COMBO = 5016
+    NO_COMMON_SECURITY = 5017
+
+
+class CxResult(IntEnum):
+    """Experimental-Result-Code of vendor 10415 on Cx (29.229 6.2). The same numbers mean other things in the base."""
+
+    FIRST_REGISTRATION = 2001
+    SUBSEQUENT_REGISTRATION = 2002
+    UNREGISTERED_SERVICE = 2003
+    SUCCESS_SERVER_NAME_NOT_STORED = 2004
+    USER_UNKNOWN = 5001
+    IDENTITIES_DONT_MATCH = 5002
+    IDENTITY_NOT_REGISTERED = 5003
+    ROAMING_NOT_ALLOWED = 5004
+    IDENTITY_ALREADY_REGISTERED = 5005
+    AUTH_SCHEME_NOT_SUPPORTED = 5006
+    IN_ASSIGNMENT_TYPE = 5007
+    TOO_MUCH_DATA = 5008
+    NOT_SUPPORTED_USER_DATA = 5009
+    FEATURE_UNSUPPORTED = 5011
+    SERVING_NODE_FEATURE_UNSUPPORTED = 5012
+
+
+class AuthSessionState(IntEnum):
+    """Auth-Session-State (RFC 6733 8.11). Cx keeps none."""
+
+    STATE_MAINTAINED = 0
+    NO_STATE_MAINTAINED = 1
+
+
+class DisconnectCause(IntEnum):
+    """Disconnect-Cause (RFC 6733 5.4.3)."""
+
+    REBOOTING = 0
+    BUSY = 1
+    DO_NOT_WANT_TO_TALK_TO_YOU = 2
+
+
+class ServerAssignmentType(IntEnum):
+    """Server-Assignment-Type (29.229 6.3.15)."""
+
+    NO_ASSIGNMENT = 0
+    REGISTRATION = 1
+    RE_REGISTRATION = 2
+    UNREGISTERED_USER = 3
+    TIMEOUT_DEREGISTRATION = 4
+    USER_DEREGISTRATION = 5
+    TIMEOUT_DEREGISTRATION_STORE_SERVER_NAME = 6
+    USER_DEREGISTRATION_STORE_SERVER_NAME = 7
+    ADMINISTRATIVE_DEREGISTRATION = 8
+    AUTHENTICATION_FAILURE = 9
+    AUTHENTICATION_TIMEOUT = 10
+    DEREGISTRATION_TOO_MUCH_DATA = 11
+
+
+class UserAuthorizationType(IntEnum):
+    """User-Authorization-Type (29.229 6.3.24)."""
+
+    REGISTRATION = 0
+    DE_REGISTRATION = 1
+    REGISTRATION_AND_CAPABILITIES = 2
+
+
+class UserDataAlreadyAvailable(IntEnum):
+    """User-Data-Already-Available (29.229 6.3.26)."""
+
+    NOT_AVAILABLE = 0
+    ALREADY_AVAILABLE = 1
+
+
+class ReasonCode(IntEnum):
+    """Reason-Code inside Deregistration-Reason (29.229 6.3.17)."""
+
+    PERMANENT_TERMINATION = 0
+    NEW_SERVER_ASSIGNED = 1
+    SERVER_CHANGE = 2
+    REMOVE_S_CSCF = 3
+
+
+class OriginatingRequest(IntEnum):
+    """Originating-Request (29.229 6.3.34): the LIR asks on behalf of the user's own request."""
+
+    ORIGINATING = 0
+
+
+class UarFlags(IntFlag):
+    """UAR-Flags (29.229 6.3.44)."""
+
+    EMERGENCY_REGISTRATION = 1
