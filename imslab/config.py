@@ -1,0 +1,276 @@
+"""lab.yaml: what a lab is made of. Everything has a default, so that no file at all is a working lab.
+
+A value is looked for in the environment first (IMSLAB_SEED=7, IMSLAB_PCSCF__EXPIRES_MIN=60: two underscores go one level
+down, the rest is YAML), then in the file, then here. docs/reference/lab-yaml.md lists every key.
+
+Keys of subscribers are SecretBytes: they are shown by nobody who does not ask for them by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretBytes,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from imslab.core.errors import LocalError
+from imslab.ipsec.sa import COMBINATIONS
+
+#: Environment variables that begin so override the file.
+ENVIRONMENT = "IMSLAB_"
+#: Variables of ours that are not configuration of a lab.
+NOT_CONFIGURATION = {"IMSLAB_REQUIRE"}
+
+
+def _hex_octets(value: object) -> object:
+    if isinstance(value, SecretBytes):
+        return value
+    # YAML reads digits alone as a number: 11111111… would lose its leading zeros, so it must be quoted.
+    if not isinstance(value, str):
+        raise ValueError("expected hex digits in quotes")
+    try:
+        return bytes.fromhex(value)
+    except ValueError:
+        raise ValueError(f"expected hex digits, got {len(value)} characters that are not all hex") from None
+
+
+def _digits(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError(f"expected digits in quotes, so that leading zeros count: write '{value}'")
+    return value
+
+
+Key = Annotated[SecretBytes, BeforeValidator(_hex_octets)]
+Digits = Annotated[str, BeforeValidator(_digits), Field(pattern=r"^\d+$")]
+Pair = tuple[str, str]
+
+
+class Part(BaseModel):
+    """One mapping of the file. A key that does not exist is an error, not a silence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class SubscriberConfig(Part):
+    """A subscriber: the HSS's record and the card in the UE."""
+
+    imsi: Digits
+    k: Key
+    opc: Key | None = None
+    op: Key | None = None
+    algorithm: Literal["milenage", "tuak", "xor"] = "milenage"
+    amf: Annotated[str, BeforeValidator(_digits), Field(pattern=r"^[0-9a-fA-F]{4}$")] = "8000"
+    sqn: int = Field(default=0, ge=0, lt=1 << 48, description="where the HSS's sequence numbers start")
+    sqn_ms: int = Field(default=0, ge=0, lt=1 << 48, description="where the card's memory starts")
+    impus: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _complete(self) -> SubscriberConfig:
+        if len(self.k.get_secret_value()) not in (16, 32):
+            raise ValueError(f"k: expected 32 or 64 hex digits, got {2 * len(self.k.get_secret_value())}")
+        if self.algorithm != "xor" and (self.opc is None) == (self.op is None):
+            raise ValueError("expected exactly one of opc and op")
+        for name in ("opc", "op"):
+            value = getattr(self, name)
+            expected = 32 if self.algorithm == "tuak" else 16
+            if value is not None and len(value.get_secret_value()) != expected:
+                raise ValueError(f"{name}: expected {2 * expected} hex digits, got {2 * len(value.get_secret_value())}")
+        return self
+
+
+class UeConfigPart(Part):
+    """How all UEs of the lab behave."""
+
+    transport: Literal["auto", "udp", "tcp"] = "auto"
+    expires: int = Field(default=600000, ge=1, le=0xFFFFFFFF)
+    algorithms: tuple[Pair, ...] = (
+        ("hmac-sha-1-96", "aes-cbc"),
+        ("hmac-sha-1-96", "null"),
+        ("null", "aes-gcm"),
+        ("aes-gmac", "null"),
+    )
+    access_network: str = "3GPP-E-UTRAN-FDD;utran-cell-id-3gpp=0010100010000001"
+    faults: tuple[str, ...] = ()
+
+    @field_validator("algorithms")
+    @classmethod
+    def _legal(cls, pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
+        return _legal_pairs(pairs)
+
+
+class PcscfConfigPart(Part):
+    """The P-CSCF."""
+
+    algorithms: tuple[Pair, ...] = (
+        ("hmac-sha-1-96", "aes-cbc"),
+        ("null", "aes-gcm"),
+        ("hmac-sha-1-96", "null"),
+        ("aes-gmac", "null"),
+    )
+    faults: tuple[str, ...] = ()
+
+    @field_validator("algorithms")
+    @classmethod
+    def _legal(cls, pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
+        return _legal_pairs(pairs)
+
+
+class IcscfConfigPart(Part):
+    """The I-CSCF."""
+
+    faults: tuple[str, ...] = ()
+
+
+class ScscfConfigPart(Part):
+    """The S-CSCF."""
+
+    expires_max: int = Field(default=3600, ge=1)
+    expires_min: int = Field(default=60, ge=1)
+    reauthenticate: bool = Field(default=True, description="challenge a protected re-REGISTER too")
+    faults: tuple[str, ...] = ()
+
+
+class HssConfigPart(Part):
+    """The HSS."""
+
+    faults: tuple[str, ...] = ()
+
+
+class LinkConfig(Part):
+    """The links of the simulated network. Times in seconds, shares from 0 to 1."""
+
+    delay: float = Field(default=0.001, ge=0, le=10)
+    loss: float = Field(default=0.0, ge=0, le=1)
+    duplicate: float = Field(default=0.0, ge=0, le=1)
+    reorder: float = Field(default=0.0, ge=0, le=1)
+    mtu: int = Field(default=1500, ge=1280, le=65535)
+
+
+class LinksConfig(Part):
+    """One link per reference point."""
+
+    gm: LinkConfig = LinkConfig()
+    mw: LinkConfig = LinkConfig()
+    cx: LinkConfig = LinkConfig()
+
+
+def _legal_pairs(pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
+    if not pairs:
+        raise ValueError("expected at least one [alg, ealg]")
+    for pair in pairs:
+        if pair not in COMBINATIONS:
+            known = ", ".join(f"[{alg}, {ealg}]" for alg, ealg in COMBINATIONS)
+            raise ValueError(f"[{pair[0]}, {pair[1]}] is not a combination of 33.203 Annex H; there are: {known}")
+    return pairs
+
+
+def default_subscribers() -> tuple[SubscriberConfig, ...]:
+    """Two subscribers of the test network 001/01, with the keys of TS 35.208 test sets 1 and 3 (published numbers)."""
+    return (
+        SubscriberConfig(
+            imsi="001010000000001",
+            k=SecretBytes(bytes.fromhex("465b5ce8b199b49faa5f0a2ee238a6bc")),
+            op=SecretBytes(bytes.fromhex("cdc202d5123e20f62b6d676ac72cb318")),
+        ),
+        SubscriberConfig(
+            imsi="001010000000002",
+            k=SecretBytes(bytes.fromhex("fec86ba6eb707ed08905757b1bb44b8f")),
+            op=SecretBytes(bytes.fromhex("dbc59adcb6f9a0ef735477b7fadf8374")),
+        ),
+    )
+
+
+class LabConfig(Part):
+    """A whole lab."""
+
+    seed: int | str = 1
+    mcc: Annotated[str, BeforeValidator(_digits), Field(pattern=r"^\d{3}$")] = "001"
+    mnc: Annotated[str, BeforeValidator(_digits), Field(pattern=r"^\d{2,3}$")] = "01"
+    domain: str = Field(default="", description="default: ims.mncXXX.mccYYY.3gppnetwork.org")
+    ip: Literal[4, 6] = 4
+    subscribers: tuple[SubscriberConfig, ...] = Field(default_factory=default_subscribers, min_length=1)
+    ue: UeConfigPart = UeConfigPart()
+    pcscf: PcscfConfigPart = PcscfConfigPart()
+    icscf: IcscfConfigPart = IcscfConfigPart()
+    scscf: ScscfConfigPart = ScscfConfigPart()
+    hss: HssConfigPart = HssConfigPart()
+    links: LinksConfig = LinksConfig()
+
+    @model_validator(mode="after")
+    def _unique(self) -> LabConfig:
+        imsis = [subscriber.imsi for subscriber in self.subscribers]
+        twice = {imsi for imsi in imsis if imsis.count(imsi) > 1} if len(set(imsis)) < len(imsis) else set()
+        if twice:
+            raise ValueError(f"subscribers: IMSI {sorted(twice)[0]} stands there twice")
+        return self
+
+    @property
+    def home_domain(self) -> str:
+        """The home network's domain (23.003 13.2: the MNC has always three digits)."""
+        return self.domain or f"ims.mnc{self.mnc.zfill(3)}.mcc{self.mcc}.3gppnetwork.org"
+
+
+def load(path: Path | None = None, environment: Mapping[str, str] | None = None, **overrides: Any) -> LabConfig:
+    """Read a lab. overrides: dotted keys with values that win over file and environment ("ue__transport"="tcp").
+
+    Raises LocalError with one line: file, place, what was expected. Raises OSError when the file cannot be read.
+    """
+    data: dict[str, Any] = {}
+    source = "the defaults"
+    if path is not None:
+        source = str(path)
+        data = _read(path)
+    for name, text in (environment or {}).items():
+        if name.startswith(ENVIRONMENT) and name not in NOT_CONFIGURATION:
+            try:
+                value = yaml.safe_load(text)
+            except yaml.YAMLError:
+                value = text
+            _put(data, name[len(ENVIRONMENT) :].lower().split("__"), value, name)
+    for name, value in overrides.items():
+        if value is not None:
+            _put(data, name.split("__"), value, name)
+    try:
+        return LabConfig.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(step) for step in first["loc"]) or "the whole"
+        reason = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            reason = "no such key"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise LocalError(f"{source}: {place}: {reason}{more}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_bytes())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise LocalError(f"{path}: {where}not YAML: {getattr(error, 'problem', None) or error}") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise LocalError(f"{path}: expected a mapping of keys to values, found {type(data).__name__}")
+    return data
+
+
+def _put(data: dict[str, Any], steps: list[str], value: Any, name: str) -> None:
+    for step in steps[:-1]:
+        below = data.setdefault(step, {})
+        if not isinstance(below, dict):
+            raise LocalError(f"{name}: {step} is not a mapping")
+        data = below
+    data[steps[-1]] = value
