@@ -1,7 +1,7 @@
 """lab.yaml: what a lab is made of. Everything has a default, so that no file at all is a working lab.
 
-A value is looked for in the environment first (IMSLAB_SEED=7, IMSLAB_PCSCF__EXPIRES_MIN=60: two underscores go one level
-down, the rest is YAML), then in the file, then here. docs/reference/lab-yaml.md lists every key.
+A value is looked for in the environment first (IMSLAB_SEED=7, IMSLAB_SCSCF__EXPIRES_MIN=60: two underscores go one
+level down, the rest is YAML), then in the file, then here. docs/reference/lab-yaml.md lists every key.
 
 Keys of subscribers are SecretBytes: they are shown by nobody who does not ask for them by name.
 """

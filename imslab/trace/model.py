@@ -115,10 +115,12 @@ class MalformedRecord(Record):
 class NodeRecord(Record):
     """What a simulated node did that is not on the wire: SAs installed or removed, timers, what it told humans.
 
-    Only a live run has these. node: its name; kind: "install-sas", "remove-sas", or the kind of an Emit.
+    Only a live run has these. node: its name; host: its first address; kind: "install-sas", "remove-sas", or the kind
+    of an Emit.
     """
 
     node: str
+    host: str = ""
     role: Role
     kind: str
     text: str
