@@ -90,9 +90,9 @@ def test_keys_of_a_wrong_length(length: int) -> None:
 
 
 def test_unknown_tokens() -> None:
-    with pytest.raises(LocalError, match="none of 33.203 Annex H"):
+    with pytest.raises(LocalError, match=r"none of 33\.203 Annex H"):
         auth_key("hmac-sha-256-128", IK)
-    with pytest.raises(LocalError, match="none of 33.203 Annex H"):
+    with pytest.raises(LocalError, match=r"none of 33\.203 Annex H"):
         cipher_key("aes-ctr", CK)
 
 
