@@ -218,6 +218,10 @@ class TcpConnection:
             self._transmit(self.snd_nxt, RST | ACK)
         self._finish("connection aborted")
 
+    def is_beyond(self, segment: TcpSegment) -> bool:
+        """True when the segment's number lies beyond all that was heard of the peer (RFC 9293 3.6.1)."""
+        return _near(segment.seq, self.rcv_nxt) >= self.rcv_nxt
+
     def take(self) -> list[TcpOutput]:
         """What is to be done since the last call, in order."""
         output, self._output = self._output, []
