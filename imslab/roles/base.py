@@ -64,6 +64,7 @@ class SipNode:
         self.transactions = Transactions(self.transmit)
         self._effects: list[fx.Effect] = []
         self._streams: dict[Flow, Stream] = {}
+        self._standing: dict[Flow, Flow] = {}  # a flow asked for with local port 0 → the one that stands
         self._alarms: dict[Hashable, float] = {}
         self._alarm_heap: list[tuple[float, int, Hashable]] = []
         self._alarm_count = 0
@@ -226,6 +227,13 @@ class SipNode:
 
     def forward_response(self, txn: Transaction, response: Response, *, flow: Flow | None = None) -> None:
         """Answer with a response that is complete, its top Via being the client's."""
+        chosen = flow or txn.flow
+        if chosen.transport.is_stream and not self.has_stream(chosen):
+            # RFC 3261 18.2.2: the connection is gone, so the answer wants another one.
+            flow = self.detour(chosen)
+            if flow is None:
+                self.emit("answer-lost", f"{response.status} for {txn.request.method}: {chosen} is closed")
+                return
         altered = self.faults.alter(response, self.hop_of(flow or txn.flow))
         if altered is not None:
             assert isinstance(altered, Response)
@@ -279,18 +287,20 @@ class SipNode:
 
     def close_stream(self, flow: Flow) -> None:
         """Close a connection in order."""
+        flow = self._standing.pop(flow, flow)
         if self._streams.pop(flow, None) is not None:
             self.effect(fx.Close(flow))
 
     def has_stream(self, flow: Flow) -> bool:
         """True when the connection stands or is being opened."""
-        return flow in self._streams
+        return self._standing.get(flow, flow) in self._streams
 
     def transmit(self, flow: Flow, octets: bytes) -> None:
         """Send octets on a flow; a stream is opened first if there is none."""
         if not flow.transport.is_stream:
             self.effect(fx.Send(flow, octets))
             return
+        flow = self._standing.get(flow, flow)
         stream = self._streams.get(flow)
         if stream is None:
             self.open_stream(flow)
@@ -322,6 +332,8 @@ class SipNode:
         stream = self._streams.pop(asked, None) or Stream()
         stream.open = True
         self._streams[event.flow] = stream
+        if asked != event.flow:
+            self.transactions.move(asked, event.flow)
         for octets in stream.waiting:
             self.effect(fx.Send(event.flow, octets))
         stream.waiting.clear()
@@ -334,8 +346,9 @@ class SipNode:
         asked = event.key if isinstance(event.key, Flow) else event.flow
         self._streams.pop(event.flow, None)
         self._streams.pop(asked, None)
-        for txn in self.transactions.transport_failed(asked, self.now):
-            self._answered(txn, None, None)
+        for flow in {asked, event.flow}:
+            for txn in self.transactions.transport_failed(flow, self.now):
+                self._answered(txn, None, None)
         self.on_stream_closed(asked, event.key, event.reason)
 
     def _on_arrival(self, event: ev.Arrival) -> None:
@@ -352,13 +365,19 @@ class SipNode:
         try:
             messages = stream.framer.feed(event.octets)
         except PeerError as error:
-            self.emit("malformed", f"{event.flow}: {error}; connection closed")
-            self.close_stream(event.flow)
+            self._lost_track(event.flow, error)
             return
         for _ in range(stream.framer.take_pings()):
             self.effect(fx.Send(event.flow, b"\r\n"))  # RFC 5626 3.5.1: the pong
         for octets in messages:
             self._on_octets(event, octets)
+        if stream.framer.broken is not None:
+            self._lost_track(event.flow, stream.framer.broken)
+
+    def _lost_track(self, flow: Flow, error: PeerError) -> None:
+        """The stream cannot be followed any more (RFC 3261 18.3)."""
+        self.emit("malformed", f"{flow}: {error}; connection closed")
+        self.close_stream(flow)
 
     def _on_octets(self, arrival: ev.Arrival, octets: bytes) -> None:
         try:

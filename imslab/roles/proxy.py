@@ -10,13 +10,14 @@ Where a request goes is the role's affair.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from imslab.core import events as ev
-from imslab.core.flow import Endpoint, Flow
+from imslab.core.entropy import Entropy
+from imslab.core.flow import Endpoint, Flow, Transport
 from imslab.roles.base import SipNode
-from imslab.sip.message import Request, Response, response_to
+from imslab.sip.message import Request, Response
 from imslab.sip.transaction import State, Transaction
 
 #: May change a response before it goes to the client, or withhold it by returning None.
@@ -33,7 +34,11 @@ class Forwarded:
 
 
 class Proxy(SipNode):
-    """A SipNode that passes requests on."""
+    """A SipNode that passes requests on. core: its endpoint towards the other boxes of the core (Mw)."""
+
+    def __init__(self, name: str, core: Endpoint, entropy: Entropy, faults: Iterable[str] = ()) -> None:
+        super().__init__(name, entropy, faults)
+        self.core = core
 
     def next_hop_copy(self, txn: Transaction) -> Request | None:
         """A copy of the request with Max-Forwards lowered; None when that was used up, and 483 has been sent.
@@ -56,21 +61,45 @@ class Proxy(SipNode):
         *,
         sent_by: Endpoint | None = None,
         on_response: OnResponse | None = None,
-        silence: int = 408,
+        on_silence: Callable[[], None] | None = None,
     ) -> None:
         """Pass on `request`, made by `next_hop_copy` from the request of `txn`.
 
-        silence: the status for the client when nobody answers.
+        on_silence: called when nobody answers, in place of a 408 to the client (RFC 3261 16.8).
         """
 
         def then(client: Transaction, response: Response | None, arrival: ev.Arrival | None) -> None:
-            self._relay(txn, client, response, on_response, silence)
+            if response is not None:
+                self._relay(txn, client, response, on_response)
+            elif on_silence is not None:
+                on_silence()
+            else:
+                self.respond(txn, 408)
 
         if request.method == "INVITE" and txn.response is None:
             self.respond(txn, 100)
         forwarded = Forwarded(None, sent_by or flow.local)
         txn.context = forwarded
         forwarded.client = self.request(request, flow, then, sent_by=sent_by)
+
+    def send_on(
+        self,
+        txn: Transaction,
+        request: Request,
+        remote: Endpoint,
+        *,
+        on_response: OnResponse | None = None,
+        on_silence: Callable[[], None] | None = None,
+    ) -> None:
+        """`forward` to another box of the core, from `core`: by UDP if that is wide enough, else by TCP."""
+        flow = self.core_flow(request, remote)
+        self.forward(txn, request, flow, sent_by=self.core, on_response=on_response, on_silence=on_silence)
+
+    def core_flow(self, request: Request, remote: Endpoint) -> Flow:
+        """The flow for a request to another box of the core (RFC 3261 18.1.1)."""
+        if self.suits_datagram(request, self.core):
+            return Flow(Transport.UDP, self.core, remote)
+        return Flow(Transport.TCP, Endpoint(self.core.host, 0), remote)
 
     def on_cancel(self, invite: Transaction, cancel: Request, arrival: ev.Arrival) -> None:
         """Cancel what was passed on, as soon as the next hop has answered provisionally (RFC 3261 9.1)."""
@@ -110,27 +139,17 @@ class Proxy(SipNode):
         )
         forwarded.cancelled = False
 
-    def _relay(
-        self,
-        txn: Transaction,
-        client: Transaction,
-        response: Response | None,
-        on_response: OnResponse | None,
-        silence: int,
-    ) -> None:
+    def _relay(self, txn: Transaction, client: Transaction, response: Response, on_response: OnResponse | None) -> None:
         forwarded = txn.context
-        if response is None:
-            response = response_to(txn.request, silence, to_tag=self.token(4))
-        else:
-            if isinstance(forwarded, Forwarded):
-                forwarded.client = client
-                if forwarded.cancelled:
-                    self._cancel_if_due(forwarded)
-            if response.status == 100:
-                return
-            response = response.copy()
-            response.replace("Via", [str(via) for via in response.via[1:]])  # RFC 3261 16.7 item 3
-        changed = response if on_response is None else on_response(response)
+        if isinstance(forwarded, Forwarded):
+            forwarded.client = client
+            if forwarded.cancelled:
+                self._cancel_if_due(forwarded)
+        if response.status == 100:
+            return
+        copy = response.copy()
+        copy.replace("Via", [str(via) for via in response.via[1:]])  # RFC 3261 16.7 item 3
+        changed = copy if on_response is None else on_response(copy)
         if changed is not None:
             self.forward_response(txn, changed)
 
