@@ -48,7 +48,8 @@ def test_card_and_centre_understand_each_other(
             assert window.accept(generator.next()) is Freshness.FRESH
 
 
-@given(algorithms, octets_16, octets_16)
+# Without XOR, which protects nothing: zeros fit zeros there.
+@given(algorithms.filter(lambda algorithm: not isinstance(algorithm, XorTest)), octets_16, octets_16)
 @settings(max_examples=60, deadline=None)
 def test_a_made_up_autn_is_a_mac_failure(algorithm: AkaAlgorithm, rand: bytes, autn: bytes) -> None:
     assert Usim(algorithm).authenticate(rand, autn) == MacFailure()
