@@ -32,10 +32,13 @@ DEFAULT_MSS = 536
 
 #: Seconds. RFC 6298 2: 1 s before the first measurement; its floor of 1 s is lowered to what Linux does.
 FIRST_RTO, LEAST_RTO, GREATEST_RTO = 1.0, 0.2, 60.0
+#: RFC 6298 5.7: after a first timer that ran out, as long as nothing could be measured.
+UNMEASURED_RTO = 3.0
 #: RFC 9293 3.8.3: give up not before 100 s without an answer to data, 180 s to a SYN.
 DATA_PATIENCE, SYN_PATIENCE = 100.0, 180.0
-#: How long a side that has closed waits for the other's FIN, and how long the pair of ports rests after both came.
-FIN_WAIT, TIME_WAIT = 60.0, 60.0
+#: How long a side that has closed waits for the other's FIN (longer than the other tries to deliver it), and how long
+#: the pair of ports rests after both have closed.
+FIN_WAIT, TIME_WAIT = 120.0, 60.0
 #: Islands of early data that are kept; more are dropped, as the network might have dropped them.
 MOST_PIECES = 256
 #: RFC 5961 7: answers to segments outside the window are limited, or two confused ends would talk for ever.
@@ -369,6 +372,8 @@ class TcpConnection:
         if self._timed is not None and ack >= self._timed[0]:
             self._measure(now - self._timed[1])
             self._timed = None
+        # A peer that answers ends the doubling; RFC 6298 waits for a measurement, which a bad link may long deny.
+        self._rto = self._estimate()
         self.snd_una = ack
         octets = min(ack - self._base, len(self._buffer))
         if octets > 0:
@@ -467,7 +472,12 @@ class TcpConnection:
         else:
             self._rttvar = 0.75 * self._rttvar + 0.25 * abs(self._srtt - rtt)
             self._srtt = 0.875 * self._srtt + 0.125 * rtt
-        self._rto = min(max(self._srtt + 4 * self._rttvar, LEAST_RTO), GREATEST_RTO)
+
+    def _estimate(self) -> float:
+        """The time for an answer, without what timers that ran out have doubled."""
+        if self._srtt is None:
+            return UNMEASURED_RTO
+        return min(max(self._srtt + 4 * self._rttvar, LEAST_RTO), GREATEST_RTO)
 
     def _transmit_first(self) -> None:
         """The first thing that is not acknowledged once more, or one octet to probe a closed window."""

@@ -125,5 +125,3 @@ def listen(transport: Transport, host: str, port: int) -> fx.Listen:
 def echo(event: ev.Event) -> list[fx.Effect] | None:
     """Sends back what arrives."""
     return [fx.Send(event.flow, event.octets)] if isinstance(event, ev.Arrival) else None
-
-
