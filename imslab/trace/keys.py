@@ -1,4 +1,4 @@
-"""The keys that open a trace: subscribers' K, the CK and IK of single challenges, whole SAs; and the files that hold them.
+"""The keys that open a trace: subscribers' K, the CK and IK of single challenges, whole SAs; and their files.
 
 A KeyRing starts with what the user gives and learns what a capture shows: a 401 on Mw (or, wrongly, on Gm) bears ck
 and ik, an MAA also XRES. Nothing of it is ever shown by repr().
@@ -40,6 +40,10 @@ from imslab.ipsec.sa import (
 
 #: How many challenges a ring remembers; a capture of more registrations than that forgets the oldest.
 MAX_SESSIONS = 1 << 18
+
+
+#: The host of an SA from a file that does not tell it.
+ANYWHERE = "*"
 
 
 class SessionKeys(NamedTuple):
@@ -146,7 +150,7 @@ class KeyRing:
         elif len(words) == 5 and not pairs:
             spi, alg, ealg, ik, ck = words
             ealg, alg = ealg.lower(), alg.lower()
-            anywhere = Endpoint("*", 0)
+            anywhere = Endpoint(ANYWHERE, 0)
             self.sas.append(
                 _checked(Sa(_spi(spi), anywhere, anywhere, alg, ealg, _key(ik), bytes(16) if ck == "-" else _key(ck)))
             )
@@ -285,7 +289,7 @@ def _token(name: str, names: dict[str, str]) -> str:
 
 
 def _host(text: str) -> str:
-    if text == "*":
+    if text == ANYWHERE:
         return text
     try:
         return ip_address(text).compressed

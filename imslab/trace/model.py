@@ -125,11 +125,16 @@ class NodeRecord(Record):
     kind: str
     text: str
     data: Mapping[str, Any] = field(default_factory=dict)
+    after: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
 class SaView:
-    """One SA as the trace knows it: from the security agreement, and what was seen in it."""
+    """One SA as the trace knows it: from the security agreement, and what was seen in it.
+
+    alg, ealg: "" when nobody agreed on it in the trace. The counters count frames: a packet that was captured at three
+    points counts three times in each of them.
+    """
 
     spi: int
     src: Endpoint

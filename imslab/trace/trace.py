@@ -326,5 +326,7 @@ def _transaction(record: SipRecord) -> tuple[str, str] | None:
     return None if found is None else (found[1], method_of(record))
 
 
-def _when(record: Record) -> tuple[float, tuple[int, ...]]:
-    return record.time, record.frames[-1:]
+def _when(record: Record) -> tuple[float, float]:
+    if record.frames:
+        return record.time, record.frames[-1]
+    return record.time, record.after + 0.5 if isinstance(record, NodeRecord) else 0
