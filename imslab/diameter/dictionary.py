@@ -42,7 +42,7 @@ _BASE: tuple[_Row, ...] = (  # RFC 6733 4.5
     ("Class", 25, OCTETS, True),
     ("Session-Timeout", 27, U32, True),
     ("Proxy-State", 33, OCTETS, True),
-    ("Accounting-Session-Id", 44, OCTETS, True),
+    ("Acct-Session-Id", 44, OCTETS, True),
     ("Acct-Multi-Session-Id", 50, UTF8, True),
     ("Event-Timestamp", 55, TIME, True),
     ("Acct-Interim-Interval", 85, U32, True),

@@ -443,11 +443,8 @@ class Peer:
         avps += [make("Vendor-Id", identity.vendor), make("Product-Name", identity.product)]
         if identity.origin_state is not None:
             avps.append(make("Origin-State-Id", identity.origin_state))
-        avps += [
-            make("Supported-Vendor-Id", number)
-            for number in dict.fromkeys(v for v, _ in identity.applications)
-            if number
-        ]
+        vendors = dict.fromkeys(vendor for vendor, _ in identity.applications if vendor)
+        avps += [make("Supported-Vendor-Id", vendor) for vendor in vendors]
         for vendor, application in identity.applications:
             inner = make("Auth-Application-Id", application)
             avps.append(make("Vendor-Specific-Application-Id", [make("Vendor-Id", vendor), inner]) if vendor else inner)
