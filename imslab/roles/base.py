@@ -239,10 +239,10 @@ class SipNode:
             assert isinstance(altered, Response)
             self.transactions.send_response(txn, altered, self.now, flow)
 
-    def suits_datagram(self, request: Request, sent_by: Endpoint) -> bool:
+    def suits_datagram(self, request: Request, sent_by: Endpoint, via_params: str = "") -> bool:
         """True when the request, with our Via, is small enough for UDP (RFC 3261 18.1.1)."""
         trial = request.copy()
-        trial.prepend("Via", self.via_for_size(sent_by))
+        trial.prepend("Via", self.via_for_size(sent_by) + via_params)
         return len(trial.encode()) <= LARGEST_DATAGRAM
 
     @staticmethod
@@ -346,7 +346,7 @@ class SipNode:
         asked = event.key if isinstance(event.key, Flow) else event.flow
         self._streams.pop(event.flow, None)
         self._streams.pop(asked, None)
-        for flow in {asked, event.flow}:
+        for flow in dict.fromkeys((asked, event.flow)):
             for txn in self.transactions.transport_failed(flow, self.now):
                 self._answered(txn, None, None)
         self.on_stream_closed(asked, event.key, event.reason)

@@ -183,6 +183,9 @@ _STARTS = {
     _A.START_M: _I.M,
 }
 
+#: States in which somebody still has to answer.
+_OPEN = frozenset({_S.CALLING, _S.TRYING, _S.PROCEEDING})
+
 
 def response_input(status: int) -> Input:
     """Which input a status code is."""
@@ -318,6 +321,10 @@ class Transactions:
         up = self._step(txn, response_input(response.status), now, response)
         return txn if up else None
 
+    def find_client(self, response: Response) -> Transaction | None:
+        """The transaction that this answer would match. Raises PeerError when Via or CSeq cannot be read."""
+        return self._clients.get(client_key(response)) if response.via else None
+
     def knows_response(self, response: Response) -> bool:
         """True when the answer belongs to a request of ours, be it a repetition."""
         return client_key(response) in self._clients
@@ -399,6 +406,23 @@ class Transactions:
         """The stream is gone. Gives the client transactions that waited for an answer on it (RFC 3261 17.1.4)."""
         waiting = [txn for txn in self._clients.values() if txn.flow == flow]
         return [txn for txn in waiting if self._step(txn, _I.TRANSPORT, now)]
+
+    def move(self, old: Flow, new: Flow) -> None:
+        """A stream turned out to be `new`: a connection asked for with local port 0 has got its port."""
+        for txn in (*self._clients.values(), *self._servers.values()):
+            if txn.flow == old:
+                txn.flow = new
+
+    def pending(self, concerns: Callable[[Flow], bool]) -> bool:
+        """True while a transaction on such a flow still waits for an answer, ours or the peer's, or for an ACK.
+
+        What only lingers to absorb repetitions is not pending any more.
+        """
+        return any(
+            (txn.state in _OPEN or (txn.state is _S.COMPLETED and txn.table is INVITE_SERVER)) and concerns(txn.flow)
+            for txns in (self._clients, self._servers)
+            for txn in txns.values()
+        )
 
     def _start(self, txn: Transaction, timer: Input, when: float) -> None:
         txn.deadlines[timer] = when

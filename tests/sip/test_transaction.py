@@ -586,3 +586,54 @@ def test_response_input_by_class() -> None:
         Input.FAILURE,
         Input.FAILURE,
     ]
+
+
+# ------------------------------------------------------------------------------------------------- for the node around
+
+
+def test_find_client_looks_without_touching() -> None:
+    link = Layer()
+    txn = link.send()
+    found = answer(make(), 200)
+    assert link.layer.find_client(found) is txn
+    assert txn.state is State.TRYING
+    found.remove("Via")
+    assert link.layer.find_client(found) is None
+
+
+def test_stream_gets_its_real_port() -> None:
+    link = Layer()
+    asked = TCP._replace(local=Endpoint("192.0.2.1", 0))
+    txn = link.send(flow=asked)
+    other = link.layer.send_request(make("OPTIONS", "z9hG4bKother"), UDP, 0.0)
+    link.layer.move(asked, TCP)
+    assert (txn.flow, other.flow) == (TCP, UDP)
+    assert link.layer.transport_failed(TCP, 0.0) == [txn]
+
+
+def test_pending_means_that_somebody_must_still_speak() -> None:
+    link = Layer()
+
+    def pending(flow: Flow = UDP) -> bool:
+        return link.layer.pending(lambda each: each == flow)
+
+    assert not pending()
+    for method in ("MESSAGE", "INVITE"):
+        for statuses in ((200,), (180, 200), (404,)):
+            link.send(method)
+            for status in statuses:
+                assert pending()
+                assert not pending(TCP)
+                link.get(status, make(method))
+            assert not pending()  # lingers, but nobody waits
+            link.run(link.now + 60)
+    for method in ("MESSAGE", "INVITE"):
+        txn = link.receive(make(method))
+        assert txn is not None
+        assert pending()
+        link.answer(txn, 180)
+        assert pending()
+        link.answer(txn, 404)
+        assert pending() is (method == "INVITE")  # the ACK is still due
+    link.receive(make("ACK", to_tag="us"))
+    assert not pending()
