@@ -23,7 +23,8 @@ MAX_32 = 2**32 - 1
 _TOKEN = re.compile(f"[{TOKEN_CHARS}]+")
 _LIST_PIECE = re.compile(rf'{QUOTED}|<[^>]*>|,|[^",<]+|.', re.DOTALL)
 _VALUE = rf'(?:{QUOTED}|[^\x00-\x20\x7f";,<>]+)'
-_PARAM = re.compile(rf";[ \t]*([{TOKEN_CHARS}]+)[ \t]*(?:=[ \t]*({_VALUE})[ \t]*)?", re.DOTALL)
+#: One parameter, or else the whole rest: what no parameter could be made of.
+_PARAM = re.compile(rf";[ \t]*([{TOKEN_CHARS}]+)[ \t]*(?:=[ \t]*({_VALUE})[ \t]*)?|(.+)", re.DOTALL)
 _WHOLE_VALUE = re.compile(_VALUE, re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
@@ -111,17 +112,10 @@ def split_list(text: str) -> list[str]:
 
 def parse_pairs(text: str, what: str) -> list[tuple[str, str | None]]:
     """Read `;name=value;name…` as it stands, names repeated or not. Raises PeerError."""
-    pairs: list[tuple[str, str | None]] = []
-    position = 0
-    end = len(text)
-    while position < end:
-        found = _PARAM.match(text, position)
-        if found is None:
-            raise peer_error(f"{what}: a parameter was expected", text[position:], "RFC 3261 25.1")
-        name, value = found.groups()
-        pairs.append((name, value))
-        position = found.end()
-    return pairs
+    found = _PARAM.findall(text)
+    if found and found[-1][2]:
+        raise peer_error(f"{what}: a parameter was expected", found[-1][2], "RFC 3261 25.1")
+    return [(name, value or None) for name, value, _ in found]
 
 
 class Params(Mapping[str, str | None]):
@@ -152,11 +146,13 @@ class Params(Mapping[str, str | None]):
         if not text:
             return NO_PARAMS
         pairs = parse_pairs(text, what)
-        index = {name.lower(): value for name, value in pairs}
-        if len(index) != len(pairs):
+        self = cls.__new__(cls)
+        self.items_written = tuple(pairs)
+        self._index = {name.lower(): value for name, value in pairs}
+        if len(self._index) != len(pairs):
             # RFC 3261 7.3.1: any given parameter-name MUST NOT appear more than once.
             raise peer_error(f"{what}: a parameter appears more than once", text, "RFC 3261 7.3.1")
-        return cls.of_pairs(tuple(pairs), index)
+        return self
 
     @classmethod
     def of_pairs(cls, pairs: tuple[tuple[str, str | None], ...], index: dict[str, str | None]) -> Params:

@@ -59,9 +59,6 @@ _NAMES = {name.lower(): name for name in USUAL_NAMES.split()}
 
 _FOLD = re.compile(r"[ \t]*\r\n[ \t]+")
 
-#: (key, name as written, value unfolded and stripped, the row's raw text without its last CRLF)
-Row = tuple[str, str, str, str]
-
 
 def key_of(name: str) -> str:
     """The key of a header name: lower case, long form."""
@@ -77,34 +74,30 @@ def name_of(key: str) -> str:
     return _NAMES.get(key, key)
 
 
-def split_rows(text: str) -> list[Row]:
-    """The header rows of a message, from the text between its start line and the empty line.
+def split_rows(lines: list[str]) -> tuple[list[str], list[str]]:
+    """The keys and the raw texts of the header rows, from the lines between start line and empty line.
 
-    `text` has no line ends but CRLF. Raises PeerError for a row without a colon or with a name that is no token.
+    Raises PeerError for a row without a colon or with a name that is no token.
     """
-    if not text:
-        return []
-    lines = text.split("\r\n")
-    folded = "\r\n " in text or "\r\n\t" in text
-    if folded:
-        lines = _join_folded(lines)
-    rows: list[Row] = []
-    append = rows.append
-    known = _KEYS.get
+    known = _KEYS
+    try:
+        # The fast way: every name in a usual spelling, nothing folded.
+        return [known[line[: line.index(":")]] for line in lines], lines
+    except (KeyError, ValueError):
+        pass
+    lines = _join_folded(lines)
+    keys: list[str] = []
     for line in lines:
-        name, colon, value = line.partition(":")
-        key = known(name)
+        name, colon, _ = line.partition(":")
+        key = known.get(name)
         if key is None or not colon:
-            if folded:
-                name = _FOLD.sub(" ", name)
+            # RFC 3261 25.1: white space may stand before the colon, but no fold.
             name = name.rstrip(LWS)
             if not colon or not is_token(name):
                 raise peer_error("header: a name and a colon were expected", line, "RFC 3261 7.3.1")
             key = key_of(name)
-        if folded and "\r" in value:
-            value = _FOLD.sub(" ", value)
-        append((key, name, value.strip(LWS), line))
-    return rows
+        keys.append(key)
+    return keys, lines
 
 
 def _join_folded(lines: list[str]) -> list[str]:
@@ -118,7 +111,15 @@ def _join_folded(lines: list[str]) -> list[str]:
     return ["\r\n".join(parts) for parts in joined]
 
 
-def make_row(name: str, value: str) -> Row:
+def _value(line: str) -> str:
+    value = line[line.index(":") + 1 :]
+    if "\r" in value:
+        # RFC 3261 7.3.1: a fold means a single space.
+        value = _FOLD.sub(" ", value)
+    return value.strip(LWS)
+
+
+def make_line(name: str, value: str) -> str:
     """A row of our own. Raises LocalError for what would not stay one row: a line end, a name that is no token."""
     if not is_token(name):
         raise LocalError(f"not a header name: {name!a}")
@@ -126,53 +127,49 @@ def make_row(name: str, value: str) -> Row:
         raise LocalError(f"{name}: a header value of more than one line: {value[:80]!a}")
     if not value.isascii():
         encode(value)
-    value = value.strip(LWS)
-    return key_of(name), name, value, f"{name}: {value}"
+    return f"{name}: {value}"
 
 
 class HeaderRows:
     """The rows of one message: found by name, changed by name. Untouched rows are written as they came."""
 
-    __slots__ = ("_cache", "_changed", "_index", "_rows")
+    __slots__ = ("_cache", "_changed", "_keys", "_lines")
 
-    def __init__(self, rows: list[Row], changed: bool) -> None:
-        self._rows = rows
+    def __init__(self, keys: list[str], lines: list[str], changed: bool) -> None:
+        #: Of each row the key under which it is found, and the text without its last CRLF.
+        self._keys = keys
+        self._lines = lines
         self._changed = changed
-        self._index: dict[str, list[str]] | None = None
-        #: Typed values by key; `_touch` forgets them.
+        #: Typed values by key; a change of a row forgets them.
         self._cache: dict[str, Any] = {}
 
-    def _by_key(self) -> dict[str, list[str]]:
-        """Values by key, in order."""
-        index = self._index
-        if index is None:
-            index = self._index = {}
-            for key, _, value, _ in self._rows:
-                found = index.get(key)
-                if found is None:
-                    index[key] = [value]
-                else:
-                    found.append(value)
-        return index
+    def _of_key(self, key: str) -> list[str]:
+        """The values of all rows of this key."""
+        keys, lines = self._keys, self._lines
+        count = keys.count(key)
+        if count == 1:
+            return [_value(lines[keys.index(key)])]
+        if not count:
+            return []
+        return [_value(line) for other, line in zip(keys, lines, strict=True) if other == key]
 
     def _touch(self, key: str) -> None:
         self._changed = True
-        self._index = None
         self._cache.pop(key, None)
 
     @property
     def headers(self) -> list[tuple[str, str]]:
         """(name as written, value unfolded) of all rows, in order."""
-        return [(name, value) for _, name, value, _ in self._rows]
+        return [(line[: line.index(":")].rstrip(LWS), _value(line)) for line in self._lines]
 
     def get(self, name: str) -> str | None:
         """The value of the first row of this name; None if there is none."""
-        found = self._by_key().get(key_of(name))
-        return found[0] if found else None
+        key = key_of(name)
+        return _value(self._lines[self._keys.index(key)]) if key in self._keys else None
 
     def rows(self, name: str) -> list[str]:
         """The values of all rows of this name."""
-        return list(self._by_key().get(key_of(name), ()))
+        return self._of_key(key_of(name))
 
     def values(self, name: str) -> list[str]:
         """The elements of a comma-separated header, over all its rows.
@@ -180,55 +177,59 @@ class HeaderRows:
         Not for headers whose rows are one value each (Authorization, WWW-Authenticate, Date, …).
         Raises PeerError for a quote or an angle bracket that is never closed.
         """
-        return [piece for row in self._by_key().get(key_of(name), ()) for piece in split_list(row)]
+        rows = self._of_key(key_of(name))
+        return split_list(rows[0]) if len(rows) == 1 else [piece for row in rows for piece in split_list(row)]
 
     def has(self, name: str) -> bool:
         """True if there is a row of this name."""
-        return key_of(name) in self._by_key()
+        return key_of(name) in self._keys
 
     def add(self, name: str, value: str) -> None:
-        """Append a row. Raises LocalError (see `make_row`)."""
-        row = make_row(name, value)
-        self._rows.append(row)
-        self._touch(row[0])
+        """Append a row. Raises LocalError (see `make_line`)."""
+        line, key = make_line(name, value), key_of(name)
+        self._keys.append(key)
+        self._lines.append(line)
+        self._touch(key)
 
     def prepend(self, name: str, value: str) -> None:
         """Put a row before the first one of its name, or before all rows if there is none."""
-        row = make_row(name, value)
-        places = [i for i, other in enumerate(self._rows) if other[0] == row[0]]
-        self._rows.insert(places[0] if places else 0, row)
-        self._touch(row[0])
+        line, key = make_line(name, value), key_of(name)
+        place = self._keys.index(key) if key in self._keys else 0
+        self._keys.insert(place, key)
+        self._lines.insert(place, line)
+        self._touch(key)
 
     def set(self, name: str, value: str) -> None:
         """One row in place of all rows of this name; at the end if there was none."""
-        self.replace(name, [value])
+        key = key_of(name)
+        if self._keys.count(key) == 1:
+            self._lines[self._keys.index(key)] = make_line(name, value)
+            self._touch(key)
+        else:
+            self.replace(name, [value])
 
     def replace(self, name: str, values: Sequence[str]) -> None:
         """These rows in place of all rows of this name: where the first one was, at the end if there was none."""
         if isinstance(values, str):
             raise LocalError(f"{name}: a list of values was expected, one for each row")
-        new = [make_row(name, value) for value in values]
+        new = [make_line(name, value) for value in values]
         key = key_of(name)
-        rows: list[Row] = []
-        placed = False
-        for row in self._rows:
-            if row[0] != key:
-                rows.append(row)
-            elif not placed:
-                rows += new
-                placed = True
-        self._rows = rows if placed else rows + new
+        place = self._keys.index(key) if key in self._keys else len(self._keys)
+        self.remove(name)
+        self._keys[place:place] = [key] * len(new)
+        self._lines[place:place] = new
         self._touch(key)
 
     def remove(self, name: str) -> bool:
         """Take out all rows of this name. True if there was one."""
         key = key_of(name)
-        kept = [row for row in self._rows if row[0] != key]
-        found = len(kept) != len(self._rows)
-        if found:
-            self._rows = kept
-            self._touch(key)
-        return found
+        if key not in self._keys:
+            return False
+        kept = [i for i, other in enumerate(self._keys) if other != key]
+        self._lines = [self._lines[i] for i in kept]
+        self._keys = [self._keys[i] for i in kept]
+        self._touch(key)
+        return True
 
     def extend(self, headers: Iterable[tuple[str, str]]) -> None:
         """Append rows."""

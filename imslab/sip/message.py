@@ -23,17 +23,17 @@ from imslab.sip.fields.event import Event, SubscriptionState
 from imslab.sip.fields.security import SecurityMechanism
 from imslab.sip.fields.via import Via
 from imslab.sip.grammar import TOKEN_CHARS, encode, is_token, number, peer_error, token, unquote
-from imslab.sip.headers import HeaderRows, Row, make_row, name_of
+from imslab.sip.headers import HeaderRows, name_of
 from imslab.sip.uri import Uri
 
 T = TypeVar("T")
 D = TypeVar("D", DigestChallenge, DigestCredentials)
 
 _URI_TEXT = re.compile(r"[^\x00-\x20\x7f]+")
-_STATUS = re.compile(r"SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.IGNORECASE | re.DOTALL)
-_REQUEST = re.compile(rf"([{TOKEN_CHARS}]+) ([^\x00-\x20\x7f]+) SIP/2\.0", re.IGNORECASE)
+_STATUS = re.compile(r"(?i:SIP)/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.DOTALL)
+_REQUEST = re.compile(rf"([{TOKEN_CHARS}]+) ([^\x00-\x20\x7f]+) (?i:SIP)/2\.0")
 _VERSION = re.compile(r"SIP/[0-9]+\.[0-9]+", re.IGNORECASE)
-_MEDIA_TYPE = re.compile(rf"([{TOKEN_CHARS}]+)[ \t]*/[ \t]*([{TOKEN_CHARS}]+)[ \t]*(?=;|$)")
+_MEDIA_TYPE = re.compile(rf"([{TOKEN_CHARS}]+)[ \t]*/[ \t]*([{TOKEN_CHARS}]+)[ \t]*(?=;|\Z)")
 _RETRY_AFTER = re.compile(r"[^ \t;(]*")
 _DATE = re.compile(
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), [0-9]{2} (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [0-9]{4}"
@@ -125,10 +125,16 @@ class Message(HeaderRows, ABC):
 
     is_request = False
 
-    def __init__(self, rows: list[Row], body: bytes, octets: bytes | None) -> None:
-        super().__init__(rows, changed=octets is None)
-        self._body = body
-        self._octets = octets
+    def __init__(self, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+        super().__init__([], [], changed=True)
+        self.extend(headers)
+        self._body = bytes(body)
+        self._octets: bytes | None = None
+
+    def keep_received(self, body: bytes, octets: bytes) -> None:
+        """For `parser.parse`: the body of a message just read, and all its octets."""
+        self._body = bytes(body)
+        self._octets = bytes(octets)
 
     @abstractmethod
     def _start_line(self) -> str:
@@ -158,25 +164,25 @@ class Message(HeaderRows, ABC):
         """The message as octets, with the right Content-Length. Unchanged: exactly as it was received."""
         if not self._changed and self._octets is not None:
             return self._octets
-        parts = [self._start_line()]
-        length: str | None = str(len(self._body))
-        for key, name, _, raw in self._rows:
-            if key != "content-length":
-                parts.append(raw)
-            elif length is not None:
-                parts.append(f"{name}: {length}")
-                length = None
-        if length is not None:
-            parts.append(f"Content-Length: {length}")
-        parts.append("\r\n")
-        return encode("\r\n".join(parts)) + self._body
+        keys, lines = self._keys, self._lines
+        length = f"Content-Length: {len(self._body)}"
+        count = keys.count("content-length")
+        if not count:
+            lines = [*lines, length]
+        else:
+            first = keys.index("content-length")
+            lines = lines.copy()
+            lines[first] = length
+            if count > 1:
+                lines = [line for i, line in enumerate(lines) if i == first or keys[i] != "content-length"]
+        return encode("\r\n".join([self._start_line(), *lines, "\r\n"])) + self._body
 
     def copy(self) -> Self:
         """An independent copy."""
         made = type(self).__new__(type(self))
-        made._rows = list(self._rows)
+        made._keys = list(self._keys)
+        made._lines = list(self._lines)
         made._changed = self._changed
-        made._index = self._index
         # Cached values are unchangeable, or are copied again when they are handed out.
         made._cache = dict(self._cache)
         made._body = self._body
@@ -192,8 +198,8 @@ class Message(HeaderRows, ABC):
     # Reading values: the common ways.
 
     def _single(self, key: str) -> str | None:
-        rows = self._by_key().get(key)
-        if rows is None:
+        rows = self._of_key(key)
+        if not rows:
             return None
         if len(rows) > 1:
             # RFC 3261 7.3.1: only a header whose value is a list may appear more than once.
@@ -230,7 +236,7 @@ class Message(HeaderRows, ABC):
         # RFC 3261 7.3.1: each row of these is one value, whatever commas it holds.
         cached: list[D] | None = self._cache.get(key)
         if cached is None:
-            read = [kind.parse(row) for row in self._by_key().get(key, ())]
+            read = [kind.parse(row) for row in self._of_key(key)]
             cached = self._cache[key] = [value for value in read if value.scheme.lower() == "digest"]
         return [value.copy() for value in cached]
 
@@ -489,7 +495,7 @@ class Request(Message):
         """Raises LocalError for what cannot be written."""
         if not is_token(method):
             raise LocalError(f"not a method: {method!a}")
-        super().__init__([make_row(name, value) for name, value in headers], bytes(body), None)
+        super().__init__(headers, body)
         self._method = method
         self._uri = _checked_uri(uri)
         self._uri_read: Uri | None = None
@@ -554,7 +560,7 @@ class Response(Message):
         if "\r" in reason or "\n" in reason:
             raise LocalError(f"a reason phrase of more than one line: {reason[:80]!a}")
         encode(reason)
-        super().__init__([make_row(name, value) for name, value in headers], bytes(body), None)
+        super().__init__(headers, body)
         self._status = status
         self._reason = reason or REASONS.get(status, "")
 
@@ -579,19 +585,22 @@ class Response(Message):
         return self._reason
 
 
-def message_from_parts(first: str, rows: list[Row], body: bytes, octets: bytes) -> Message:
-    """The message of a start line, rows and body that `parser.parse` cut. Raises PeerError for a bad start line."""
+def message_from_parts(first: str, keys: list[str], lines: list[str]) -> Message:
+    """The message of a start line and the rows that `parser.parse` cut; the body comes with `keep_received`.
+
+    Raises PeerError for a bad start line.
+    """
     found = _REQUEST.fullmatch(first)
     if found is not None:
         request = Request.__new__(Request)
-        Message.__init__(request, rows, body, octets)
+        HeaderRows.__init__(request, keys, lines, False)
         request._method, request._uri = found.groups()
         request._uri_read = None
         return request
     found = _STATUS.fullmatch(first)
     if found is not None:
         response = Response.__new__(Response)
-        Message.__init__(response, rows, body, octets)
+        HeaderRows.__init__(response, keys, lines, False)
         response._status = int(found.group(1))
         response._reason = found.group(2) or ""
         return response

@@ -27,16 +27,15 @@ def parse(octets: bytes) -> Message:
     if end < 0:
         raise PeerError("no empty line after the headers", clause="RFC 3261 7", octets=octets)
     head = octets[start:end]
-    lines = head.count(b"\r\n")
-    if head.count(b"\r") != lines or head.count(b"\n") != lines:
+    first, *lines = decode(head).split("\r\n")
+    if head.count(b"\r") != len(lines) or head.count(b"\n") != len(lines):
         # A lone CR or LF inside a value would become a line of its own at the next, laxer box.
         raise PeerError("a line end that is not CRLF", clause="RFC 3261 7", octets=head)
-    first, _, rest = decode(head).partition("\r\n")
-    rows = split_rows(rest)
+    keys, lines = split_rows(lines)
+    message = message_from_parts(first, keys, lines)
     body = octets[end + 4 :]
-    lengths = [row[2] for row in rows if row[0] == "content-length"]
-    if lengths:
-        length = _content_length(lengths, head)
+    if "content-length" in keys:
+        length = _content_length(message.rows("Content-Length"), head)
         if length > len(body):
             # RFC 3261 18.3: a datagram that ends before its body does is an error.
             raise PeerError("the body is shorter than Content-Length", clause="RFC 3261 18.3", octets=head)
@@ -44,8 +43,8 @@ def parse(octets: bytes) -> Message:
             # RFC 3261 18.3: octets after the body of a datagram are discarded.
             body = body[:length]
     total = end + 4 + len(body)
-    whole = octets if start == 0 and total == len(octets) else octets[start:total]
-    return message_from_parts(first, rows, body, bytes(whole))
+    message.keep_received(body, octets if start == 0 and total == len(octets) else octets[start:total])
+    return message
 
 
 def _content_length(values: list[str], head: bytes) -> int:

@@ -16,7 +16,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*")
 #: User and password: the escapes must be whole; what else is let through is anything that cannot be mistaken for an
 #: end, since phones put characters like # there that RFC 3261 wants escaped.
 _USERINFO = re.compile(r"(?:[^\x00-\x20\x7f<>\"@%:]|%[0-9A-Fa-f]{2})*")
-_HOSTPORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._\-]+))(?::([0-9]+))?(?=[;?]|$)")
+_HOSTPORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._\-]+))(?::([0-9]+))?(?=[;?]|\Z)")
 _HOST = re.compile(r"[A-Za-z0-9._:\-]+")
 _TAIL = re.compile(r"(?:[^\x00-\x20\x7f<>\",%]|%[0-9A-Fa-f]{2})*")
 _OPAQUE = re.compile(r"[^\x00-\x20\x7f<>\"]*")
@@ -64,6 +64,11 @@ class Uri:
     @classmethod
     def parse(cls, text: str) -> Uri:
         """Read one URI, nothing around it. Raises PeerError."""
+        # The same few URIs come in message after message. Long ones are not worth remembering: memory stays bounded.
+        return _parse_known(text) if len(text) <= 128 else cls._parse(text)
+
+    @classmethod
+    def _parse(cls, text: str) -> Uri:
         scheme, colon, rest = text.partition(":")
         lower = scheme.lower()
         if not colon or _SCHEME.fullmatch(scheme) is None:
@@ -138,6 +143,9 @@ class Uri:
 
     def _with(self, params: Params) -> Uri:
         return Uri(self.scheme, self.user, self.password, self.host, self.port, params, self.headers, self.opaque)
+
+
+_parse_known = lru_cache(maxsize=4096)(Uri._parse)
 
 
 def _parse_sip(scheme: str, rest: str) -> Uri:

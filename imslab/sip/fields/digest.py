@@ -14,7 +14,9 @@ from imslab.core.errors import LocalError
 from imslab.sip.grammar import LWS, QUOTED, TOKEN_CHARS, is_token, peer_error, quote, unquote
 
 _CLAUSE = "RFC 3261 25.1"
-_PARAM = re.compile(rf'[ \t]*([{TOKEN_CHARS}]+)[ \t]*=[ \t]*({QUOTED}|[^\x00-\x20\x7f",;<>]+)[ \t]*(?:,|$)', re.DOTALL)
+_PARAM = re.compile(
+    rf'[ \t]*([{TOKEN_CHARS}]+)[ \t]*=[ \t]*({QUOTED}|[^\x00-\x20\x7f",;<>]+)[ \t]*(?:,|\Z)|(.+)', re.DOTALL
+)
 _WHOLE_VALUE = re.compile(rf'{QUOTED}|[^\x00-\x20\x7f",;<>]+', re.DOTALL)
 
 #: Values that the grammar does not quote (RFC 2617 3.2, RFC 7616 3.3/3.4, RFC 3261 25.1); all others are quoted.
@@ -52,18 +54,12 @@ class DigestParams:
 
     @classmethod
     def _parse_params(cls, text: str, what: str) -> list[tuple[str, str]]:
-        pairs: list[tuple[str, str]] = []
         text = text.strip(LWS)
-        position, end = 0, len(text)
-        while position < end:
-            found = _PARAM.match(text, position)
-            if found is None:
-                raise peer_error(f"{what}: name=value was expected", text[position:], _CLAUSE)
-            pairs.append((found.group(1), found.group(2)))
-            position = found.end()
-        if not pairs or text.endswith(","):
-            raise peer_error(f"{what}: name=value was expected", text[-40:], _CLAUSE)
-        return pairs
+        found = _PARAM.findall(text)
+        if not found or found[-1][2] or text[-1] == ",":
+            bad = found[-1][2] if found else ""
+            raise peer_error(f"{what}: name=value was expected", bad or text[-40:], _CLAUSE)
+        return [(name, value) for name, value, _ in found]
 
     def _write_params(self) -> str:
         return ", ".join([f"{name}={value}" for name, value in self.params])

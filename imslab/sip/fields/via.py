@@ -13,7 +13,7 @@ from imslab.sip.uri import parse_host, parse_port
 _CLAUSE = "RFC 3261 20.42"
 _VIA = re.compile(
     rf"([{TOKEN_CHARS}]+)[ \t]*/[ \t]*([{TOKEN_CHARS}]+)[ \t]*/[ \t]*([{TOKEN_CHARS}]+)[ \t]+"
-    r"(\[[^\]]*\]|[A-Za-z0-9._\-]+)[ \t]*(?::[ \t]*([0-9]+)[ \t]*)?(?=;|$)"
+    r"(\[[^\]]*\]|[A-Za-z0-9._\-]+)[ \t]*(?::[ \t]*([0-9]+)[ \t]*)?(?=;|\Z)"
 )
 
 
