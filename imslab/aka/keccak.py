@@ -1,4 +1,5 @@
-"""The permutation Keccak-f[1600] (FIPS 202 3.3), which TUAK is built on. Standard libraries hide it inside SHA-3.
+"""The permutation Keccak-f[1600] (FIPS 202 3.3), which TUAK is built on. Standard libraries hide it inside SHA-3,
+and TUAK with two or more iterations needs all of its state.
 
 The state is 25 lanes of 64 bits, lane x + 5y, little-endian octets.
 """

@@ -9,11 +9,14 @@ specification numbers bits from the far end, which for octet strings means: ever
 
 from __future__ import annotations
 
+import hashlib
+
 from imslab.aka.algorithm import AMF_RESYNC, check_inputs, check_key, check_rand
 from imslab.aka.keccak import keccak_f1600
 from imslab.core.errors import LocalError
 
 _ALGONAME = b"TUAK1.0"
+_RATE = 136
 _PADDING = b"\x1f" + bytes(38) + b"\x80"
 _CAPACITY = bytes(64)
 
@@ -136,10 +139,12 @@ class Tuak:
 
 
 def _permute(top: bytes, instance: int, variable: bytes, k: bytes, iterations: int) -> bytes:
-    """variable: RAND, AMF and SQN, reversed already, 24 octets."""
-    state = (
-        top[::-1] + bytes((instance,)) + _ALGONAME[::-1] + variable + k[::-1].ljust(32, b"\0") + _PADDING + _CAPACITY
-    )
+    """The first 136 octets of the permuted block. variable: RAND, AMF and SQN, reversed already, 24 octets."""
+    block = top[::-1] + bytes((instance,)) + _ALGONAME[::-1] + variable + k[::-1].ljust(32, b"\0")
+    if iterations == 1:
+        # These 96 octets with TUAK's padding and capacity are what SHAKE256 makes of them too (FIPS 202 6.2).
+        return hashlib.shake_256(block).digest(_RATE)
+    state = block + _PADDING + _CAPACITY
     for _ in range(iterations):
         state = keccak_f1600(state)
-    return state
+    return state[:_RATE]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
 
+from imslab.aka.keccak import keccak_f1600
 from imslab.aka.tuak import Tuak, derive_topc
 from imslab.core.errors import LocalError
 from tests.known_answers import each
@@ -42,6 +44,21 @@ def test_each_function(entry: dict[str, Any], tuak: Tuak) -> None:
     assert tuak.f2345(rand) == (h(entry["f2"]), h(entry["f3"]), h(entry["f4"]), h(entry["f5"]))
     assert tuak.f5_star(rand) == h(entry["f5star"])
     assert tuak.f12345(rand, sqn, amf) == tuple(h(entry[name]) for name in ("f1", "f2", "f3", "f4", "f5"))
+
+
+def test_one_iteration_of_the_permutation_itself_is_the_short_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    tuak = Tuak(bytes(range(32)), bytes(range(32)))
+    quick = tuak.f12345(bytes(16), 1, b"ab")
+
+    class Shake:
+        def __init__(self, block: bytes) -> None:
+            self.block = block
+
+        def digest(self, length: int) -> bytes:
+            return keccak_f1600(self.block + b"\x1f" + bytes(38) + b"\x80" + bytes(64))[:length]
+
+    monkeypatch.setattr(hashlib, "shake_256", Shake)
+    assert tuak.f12345(bytes(16), 1, b"ab") == quick
 
 
 @pytest.mark.parametrize(
