@@ -211,8 +211,10 @@ class Sealer:
     def seal(self, next_header: int, payload: bytes) -> bytes:
         """The whole ESP packet, SPI to ICV, around the payload of an IP packet whose protocol is `next_header`.
 
-        Raises SequenceExhausted after 2^32 − 1 packets.
+        Raises SequenceExhausted after 2^32 − 1 packets; LocalError: a next header beyond 0–255.
         """
+        if not 0 <= next_header <= 255:
+            raise LocalError(f"next header {next_header}: it has 8 bits")
         number = self.sequence + 1
         if number > LAST_SEQUENCE:
             # RFC 4303 3.3.3: with anti-replay on, the number must not cycle
@@ -220,7 +222,7 @@ class Sealer:
                 f"SA 0x{self._spi:08x} has sent sequence number {LAST_SEQUENCE}: a new SA is needed"
             )
         self.sequence = number
-        trailer = _PADDING[-(len(payload) + 2) % self._transform.alignment] + next_header.to_bytes(1, "big")
+        trailer = _PADDING[-(len(payload) + 2) % self._transform.alignment] + bytes((next_header,))
         return self._protect(_HEADER.pack(self._spi, number), payload + trailer)
 
 

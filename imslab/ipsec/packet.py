@@ -38,10 +38,12 @@ OPTION_END, OPTION_NOP, OPTION_MSS = 0, 1, 2
 MAX_LENGTH = 0xFFFF
 
 _IPV4 = struct.Struct("!BBHHHBBH4s4s")
+_IPV4_BEGINNING = struct.Struct("!BBHHH")
 _IPV6 = struct.Struct("!IHBB16s16s")
 _FRAGMENT = struct.Struct("!BBHI")
 _UDP = struct.Struct("!HHHH")
 _TCP = struct.Struct("!HHIIHHHH")
+_MSS = struct.Struct("!BBH")
 
 #: What a fragment costs beside its data, octets, roughly.
 _PIECE_COST = 128
@@ -147,6 +149,14 @@ def _transport_checksum(src: bytes, dst: bytes, protocol: int, segment: bytes) -
     return -(number + protocol + length) % 0xFFFF
 
 
+def _pack(layout: struct.Struct, *fields: int | bytes) -> bytes:
+    """The octets of a header that we make; LocalError where a field does not take its value."""
+    try:
+        return layout.pack(*fields)
+    except struct.error as error:
+        raise LocalError(f"a header field out of range: {error}") from error
+
+
 # ---------------------------------------------------------------------------------------------------------------- IP
 
 
@@ -242,21 +252,22 @@ def build_ip(
 ) -> bytes:
     """An IP packet; the length of the addresses decides the version.
 
-    ident (16 bits) and dont_fragment are IPv4's. Raises LocalError: addresses of other or unequal lengths, too long.
+    ident (16 bits) and dont_fragment are IPv4's. Raises LocalError: addresses of other or unequal lengths, too long a
+    payload, a field out of range.
     """
     length = len(payload)
     if len(src) == 4 == len(dst):
         if length > MAX_LENGTH - 20:
             raise LocalError(f"{length} octets do not fit into an IPv4 packet")
         flags = 0x4000 if dont_fragment else 0
-        header = _IPV4.pack(0x45, 0, 20 + length, ident, flags, ttl, protocol, 0, src, dst)
+        header = _pack(_IPV4, 0x45, 0, 20 + length, ident, flags, ttl, protocol, 0, src, dst)
         # the header is never all zeros, so the plain remainder is the sum
         total = -int.from_bytes(header, "big") % 0xFFFF
         return header[:10] + total.to_bytes(2, "big") + header[12:] + payload
     if len(src) == 16 == len(dst):
         if length > MAX_LENGTH:
             raise LocalError(f"{length} octets do not fit into an IPv6 packet")
-        return _IPV6.pack(0x60000000, length, protocol, ttl, src, dst) + payload
+        return _pack(_IPV6, 0x60000000, length, protocol, ttl, src, dst) + payload
     raise LocalError(f"addresses of {len(src)} and {len(dst)} octets: both 4 or both 16")
 
 
@@ -301,7 +312,7 @@ def _fragment_ipv4(packet: bytes, whole: IpPacket, mtu: int, ident: int) -> list
 def _rewrite_ipv4(header: bytes, ident: int, field: int, data: bytes) -> bytes:
     """The packet of an IPv4 header with other data: header length, total length, ident, fragment field and checksum."""
     first = 0x40 | len(header) // 4
-    fixed = struct.pack("!BBHHH", first, header[1], len(header) + len(data), ident, field)
+    fixed = _pack(_IPV4_BEGINNING, first, header[1], len(header) + len(data), ident, field)
     new = fixed + header[8:10] + b"\0\0" + header[12:]
     return new[:10] + checksum(new).to_bytes(2, "big") + new[12:] + data
 
@@ -342,7 +353,7 @@ def _fragment_ipv6(packet: bytes, whole: IpPacket, mtu: int, ident: int) -> list
         piece = data[start : start + room]
         head[4:6] = (cut - 40 + 8 + len(piece)).to_bytes(2, "big")
         more = start + room < len(data)
-        pieces.append(bytes(head) + _FRAGMENT.pack(following, 0, start | more, ident) + piece)
+        pieces.append(bytes(head) + _pack(_FRAGMENT, following, 0, start | more, ident) + piece)
     return pieces
 
 
@@ -549,11 +560,11 @@ def parse_udp(payload: bytes, src: bytes, dst: bytes, check: bool = True) -> Udp
 
 
 def build_udp(src: bytes, dst: bytes, src_port: int, dst_port: int, data: bytes) -> bytes:
-    """A UDP datagram with its checksum. Raises LocalError: more data than its length field can say."""
+    """A UDP datagram with its checksum. Raises LocalError: too much data, no port."""
     length = 8 + len(data)
     if length > MAX_LENGTH:
         raise LocalError(f"{len(data)} octets do not fit into a UDP datagram")
-    header = _UDP.pack(src_port, dst_port, length, 0)
+    header = _pack(_UDP, src_port, dst_port, length, 0)
     # RFC 768: a checksum that computes as 0 is sent as all ones; 0 would say that there is none
     total = _transport_checksum(src, dst, UDP, header + data) or 0xFFFF
     return header[:6] + total.to_bytes(2, "big") + data
@@ -596,14 +607,14 @@ def build_tcp(
 ) -> bytes:
     """A TCP segment with its checksum. options: at most 40 octets, padded here with zeros to a multiple of 4.
 
-    Raises LocalError: longer options, more data than an IP packet holds.
+    Raises LocalError: longer options, more data than an IP packet holds, a field out of range.
     """
     options += bytes(-len(options) % 4)
     start = 20 + len(options)
     if start > 60 or start + len(data) > MAX_LENGTH:
         raise LocalError(f"{len(options)} octets of options and {len(data)} of data do not fit into a TCP segment")
     bits = start // 4 << 12 | flags & 0xFFF
-    header = _TCP.pack(src_port, dst_port, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, bits, window, 0, urgent)
+    header = _pack(_TCP, src_port, dst_port, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, bits, window, 0, urgent)
     total = _transport_checksum(src, dst, TCP, header + options + data)
     return header[:16] + total.to_bytes(2, "big") + header[18:] + options + data
 
@@ -629,4 +640,4 @@ def tcp_options(options: bytes) -> list[tuple[int, bytes]]:
 
 def mss_option(size: int) -> bytes:
     """The option of a SYN that announces the maximum segment size, octets (RFC 9293 3.2)."""
-    return bytes((OPTION_MSS, 4)) + size.to_bytes(2, "big")
+    return _pack(_MSS, OPTION_MSS, 4, size)

@@ -52,7 +52,8 @@ COMBINATIONS = (*_FROM_13, *(each for each in _UNTIL_12 if each not in _HMAC_SHA
 #: The release that took hmac-md5-96 and des-ede3-cbc out and aes-gcm and aes-gmac in (33.203 V13.1.0).
 CHANGE_RELEASE = 13
 
-#: SPIs 0–255 are reserved (RFC 4303 2.1).
+#: SPIs 1–255 are reserved for IANA and 0 never goes on the wire (RFC 4303 2.1). We allocate none of them, but take
+#: 1–255 from a peer: Kamailio numbers its own from 100 unless configured otherwise. A rule reports it.
 FIRST_SPI = 256
 LAST_SPI = 0xFFFFFFFF
 
@@ -184,13 +185,13 @@ class Offer:
 
 
 def check_offer(offer: OfferLike, taken: Collection[int] = ()) -> None:
-    """Raises PeerError when a peer's SPIs or ports cannot be used.
+    """Raises PeerError when a peer's SPIs or ports cannot be used; reserved SPIs (1–255) can.
 
     taken: SPIs that the peer's must differ from (33.203 7.1: those of its live SAs; the P-CSCF's also from the UE's).
     """
     for name, spi in (("spi-c", offer.spi_c), ("spi-s", offer.spi_s)):
-        if not FIRST_SPI <= spi <= LAST_SPI:
-            raise PeerError(f"{name}={spi}: 0 to 255 are reserved, and an SPI has 32 bits", clause="RFC 4303 2.1")
+        if not 0 < spi <= LAST_SPI:
+            raise PeerError(f"{name}={spi}: an SPI is 1 to {LAST_SPI}", clause="RFC 4303 2.1")
         if spi in taken:
             raise PeerError(f"{name}={spi} is in use", clause="33.203 7.1")
     if offer.spi_c == offer.spi_s:
@@ -259,8 +260,8 @@ def derive_set(
     if local not in (ue_host, pcscf_host):
         raise LocalError(f"{local} is neither the UE ({ue_host}) nor the P-CSCF ({pcscf_host})")
     spis = (pcscf.spi_s, ue.spi_c, ue.spi_s, pcscf.spi_c)
-    if len(set(spis)) != 4 or not all(FIRST_SPI <= spi <= LAST_SPI for spi in spis):
-        raise LocalError(f"SPIs {spis}: four different ones from 256 to 4294967295 are needed (33.203 7.1)")
+    if len(set(spis)) != 4 or not all(0 < spi <= LAST_SPI for spi in spis):
+        raise LocalError(f"SPIs {spis}: four different ones from 1 to {LAST_SPI} are needed (33.203 7.1)")
     uc, us = Endpoint(ue_host, ue.port_c), Endpoint(ue_host, ue.port_s)
     pc, ps = Endpoint(pcscf_host, pcscf.port_c), Endpoint(pcscf_host, pcscf.port_s)
     sas = (

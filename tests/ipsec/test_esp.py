@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import warnings
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,14 @@ from imslab.ipsec.esp import (
     SequenceExhausted,
     SpiError,
 )
-from imslab.ipsec.packet import build_ip, build_udp, parse_ip
+from imslab.ipsec.packet import IpPacket, Reassembler, build_ip, build_udp, parse_ip, parse_tcp, parse_udp
 from imslab.ipsec.sa import COMBINATIONS, auth_key, cipher_key, salt
 from tests.ipsec.known import CK, IK, Queue, make_sa, scapy_ip, scapy_sa, tshark, vectors
+from tests.require import require_shared
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from scapy.utils import RawPcapNgReader
 
 ALL = pytest.mark.parametrize(("alg", "ealg"), COMBINATIONS, ids=lambda token: token)
 HMAC = [each for each in COMBINATIONS if each.alg.startswith("hmac")]
@@ -142,6 +148,55 @@ def test_gmac_packet() -> None:
     key, own_salt = bytes.fromhex(vector["key"]), bytes.fromhex(vector["salt"])
     transform = EspTransform("aes-gmac", "null", key, CK, own_salt=own_salt)
     assert transform.unprotector()(bytes.fromhex(vector["esp_packet"])) == bytes.fromhex(vector["payload_with_trailer"])
+
+
+# ------------------------------------------------------------------------------------------------ a tablet, a Kamailio
+
+
+def esp_packets(capture: Path) -> Iterator[tuple[str, IpPacket]]:
+    """The ESP packets of a Linux cooked capture, made whole, with their capture points: bare, or a GTP-U tunnel's ends.
+
+    Both the tunnel and what it carries come in fragments.
+    """
+    reassemblers: defaultdict[str, Reassembler] = defaultdict(Reassembler)
+    with RawPcapNgReader(str(capture)) as reader:
+        for frame, _ in reader:
+            if frame[14:16] != b"\x08\0":
+                continue
+            point = "bare"
+            packet = reassemblers[point].feed(parse_ip(frame[16:]), 0.0)
+            if packet is not None and packet.protocol == 17:
+                outer = parse_udp(packet.payload, packet.src, packet.dst, check=False)
+                if outer.dst_port != 2152:
+                    continue
+                point = f"{packet.src.hex()} {packet.dst.hex()}"
+                packet = reassemblers[point].feed(parse_ip(outer.data[8:]), 0.0)
+            if packet is not None and packet.protocol == 50:
+                yield point, packet
+
+
+def test_a_real_registration_opens() -> None:
+    """A Samsung tablet with Kamailio: hmac-md5-96 and null, UDP and TCP inside, up to three copies of a packet."""
+    capture = require_shared("captures/samsung-kamailio-ipsec-reg.pcapng")
+    ik = bytes.fromhex("e1763cf28cc2e584588800193137ec92")
+    openers: dict[tuple[str, int], Opener] = {}
+    protocols = set()
+    packets = 0
+    for point, packet in esp_packets(capture):
+        spi = int.from_bytes(packet.payload[:4], "big")
+        key = (point, spi)
+        if key not in openers:
+            openers[key] = Opener(make_sa("hmac-md5-96", "null", spi=spi, ik=ik))
+        next_header, payload, _ = openers[key].open(packet.payload)
+        packets += 1
+        protocols.add(next_header)
+        if next_header == 17:
+            parse_udp(payload, packet.src, packet.dst)
+        else:
+            parse_tcp(payload, packet.src, packet.dst)
+    assert packets == 42
+    assert protocols == {6, 17}
+    assert {spi for _, spi in openers} == {101, 25656, 25657}
 
 
 # ------------------------------------------------------------------------------------------------------------- scapy
@@ -429,6 +484,9 @@ def test_overhead() -> None:
 
 
 def test_what_cannot_be_asked_for() -> None:
+    for next_header in (-1, 256):
+        with pytest.raises(LocalError, match="8 bits"):
+            sealer("hmac-md5-96", "null").seal(next_header, b"")
     with pytest.raises(LocalError, match="no combination"):
         EspTransform("null", "aes-cbc", IK, CK)
     with pytest.raises(LocalError, match="no combination"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -356,6 +357,7 @@ def test_tcp_options_and_mss() -> None:
 
     assert mss(b"") is None
     assert mss(b"\1\1" + mss_option(536)) == 536
+    assert mss(b"\3\3\7\1" + mss_option(1220)) == 1220
     assert mss(b"\0" + mss_option(536)) is None  # behind the end of the list
     assert tcp_options(b"\3\3\7\1\0\2") == [(3, b"\7")]
     for malformed in (b"\2", b"\2\0", b"\2\1", b"\2\4\5", b"\1\3\xff"):
@@ -363,6 +365,25 @@ def test_tcp_options_and_mss() -> None:
             mss(malformed)
     with pytest.raises(PeerError, match="MSS option is 4 octets"):
         mss(b"\2\3\5")
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: build_ip(U4, P4, 256, b""),
+        lambda: build_ip(U6, P6, 17, b"", ttl=-1),
+        lambda: build_ip(U4, P4, 17, b"", ident=65536),
+        lambda: build_udp(U4, P4, 65536, 1, b""),
+        lambda: build_tcp(U4, P4, 1, -1, seq=0),
+        lambda: build_tcp(U4, P4, 1, 1, seq=0, window=65536),
+        lambda: fragment_ip(build_ip(U4, P4, 17, bytes(100)), 60, ident=65536),
+        lambda: fragment_ip(build_ip(U6, P6, 17, bytes(100)), 100, ident=1 << 32),
+        lambda: mss_option(65536),
+    ],
+)
+def test_fields_out_of_range(build: Callable[[], object]) -> None:
+    with pytest.raises(LocalError, match="out of range"):
+        build()
 
 
 # --------------------------------------------------------------------------------------------------------- fragments

@@ -214,7 +214,7 @@ def test_the_four_sas() -> None:
         {"ealg": "aes-gcm"},
         {"ck": bytes(15)},
         {"ik": bytes(20)},
-        {"ue": replace(UE, spi_c=255)},
+        {"ue": replace(UE, spi_c=0)},
         {"pcscf": replace(PCSCF, spi_s=1 << 32)},
         {"ue": replace(UE, spi_c=2001)},
         {"ue": replace(UE, spi_c=1002)},
@@ -229,11 +229,10 @@ def test_sets_that_cannot_be(changes: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("offer", "reason"),
     [
-        (replace(UE, spi_c=255), "spi-c=255"),
+        (replace(UE, spi_c=-1), "spi-c=-1"),
         (replace(UE, spi_s=0), "spi-s=0"),
         (replace(UE, spi_s=1 << 32), "spi-s=4294967296"),
         (replace(UE, spi_s=1001), "both 1001"),
-        (replace(UE, spi_c=5), "reserved"),
         (replace(UE, spi_s=4711), "spi-s=4711 is in use"),
         (replace(UE, port_c=5060), "port-c=5060"),
         (replace(UE, port_s=5061), "port-s=5061"),
@@ -249,3 +248,10 @@ def test_offers_of_a_peer_that_cannot_be_used(offer: Offer, reason: str) -> None
 def test_offers_that_can_be_used() -> None:
     check_offer(UE, taken={4711})
     check_offer(Offer(256, 0xFFFFFFFF, 1, 65535))
+
+
+def test_reserved_spis_of_a_peer_are_taken() -> None:
+    """Kamailio's 100 and 101: reserved by RFC 4303 2.1, and in the field."""
+    kamailio = Offer(spi_c=100, spi_s=101, port_c=5100, port_s=6100)
+    check_offer(kamailio)
+    assert [sa.spi for sa in derived(pcscf=kamailio).sas] == [101, 1001, 1002, 100]
