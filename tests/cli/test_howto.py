@@ -35,7 +35,7 @@ def test_the_page_tells_the_truth(page: str, capsys: pytest.CaptureFixture[str])
             code = 0
             continue
         assert code == 0, f"a command failed and the page does not say so, before {command}"
-        program, *arguments = shlex.split(command)
+        program, *arguments = shlex.split(command.replace("\\\n", " "))
         assert program == "imslab"
         code = main(arguments)
         said = capsys.readouterr()
