@@ -18,7 +18,7 @@ from imslab.ipsec.esp import Inspected, Opener
 from imslab.ipsec.sa import COMBINATIONS
 from imslab.sip.fields.security import SecurityMechanism
 from imslab.trace.keys import ANYWHERE, KeyRing
-from imslab.trace.model import SaView
+from imslab.trace.model import SaSetView, SaView
 
 #: A capture's order is not quite that of arrival: a window wider than a receiver's tells repeats all the same.
 WINDOW = 1024
@@ -169,6 +169,14 @@ class Association:
             for each in sessions
         ]
         return True
+
+    def shown(self) -> SaSetView | None:
+        """The set as the trace shows it; None for a single SA from a key file."""
+        if not self._pairs:
+            return None
+        ue, pcscf = self.hosts
+        keyed = () if self.chosen is None else self.chosen.sas
+        return SaSetView(ue=ue, pcscf=pcscf, rand=self.rand, impi=self.impi, sas=self.views, keyed=keyed)
 
     def addresses(self) -> Iterator[tuple[str, int]]:
         """Host and SPI of every SA that may be in the set."""

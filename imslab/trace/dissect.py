@@ -541,7 +541,14 @@ class Dissector:
             problems.append(
                 PeerError(f"{self._cut_off} of {self._packets} frames were captured only in part (snap length)")
             )
-        return Trace(self._records, self._views(), keys=self.keys, problems=problems, packets=self._packets)
+        return Trace(
+            self._records,
+            self._views(),
+            sets=[each for each in (association.shown() for association in self._associations.all) if each is not None],
+            keys=self.keys,
+            problems=problems,
+            packets=self._packets,
+        )
 
     def _views(self) -> list[SaView]:
         """All SAs with what was counted: a packet counts once for every point that shows it."""

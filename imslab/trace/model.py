@@ -13,6 +13,7 @@ from typing import Any
 
 from imslab.core.errors import PeerError
 from imslab.core.flow import Endpoint, Transport
+from imslab.core.sa import Sa
 from imslab.diameter.message import DiameterMessage
 from imslab.sip.message import Message
 
@@ -145,3 +146,20 @@ class SaView:
     icv_ok: int = 0
     icv_bad: int = 0
     replayed: int = 0
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class SaSetView:
+    """One set of SAs that a security agreement made.
+
+    ue, pcscf: their addresses. rand: of the challenge that gave the keys, b"" if it cannot be read. impi: whose it is,
+    "" if unknown. sas: in the order of `imslab.core.sa`. keyed: the same with their keys, once a packet has proved
+    them; empty before.
+    """
+
+    ue: str
+    pcscf: str
+    rand: bytes
+    impi: str
+    sas: list[SaView]
+    keyed: tuple[Sa, ...] = field(default=(), repr=False)

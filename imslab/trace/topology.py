@@ -97,7 +97,7 @@ class Topology:
             if not message.is_request:
                 if record.message.has("Security-Server"):
                     self._protected_ports(record.src.host, message, "Security-Server", Role.PCSCF)
-            elif message.method == "REGISTER" and not _third_party(message):
+            elif message.method == "REGISTER" and not is_third_party(message):
                 vias = len(message.values("Via"))
                 if vias == 1:
                     self._meet(record.src, Role.UE)
@@ -152,7 +152,7 @@ def sent_by(message: Message) -> str:
     return f"{via.host}:{via.port}"
 
 
-def _third_party(message: Message) -> bool:
+def is_third_party(message: Message) -> bool:
     """A REGISTER by which an S-CSCF tells an application server (24.229 5.4.1.7): registers another than its sender."""
     try:
         return message.from_.uri != message.to.uri

@@ -24,6 +24,7 @@ from imslab.trace.model import (
     NodeRecord,
     Record,
     Role,
+    SaSetView,
     SaView,
     SipRecord,
 )
@@ -38,7 +39,8 @@ _BRANCH = re.compile(r"[^,]*?;\s*branch\s*=\s*([^;,\s]+)", re.IGNORECASE)
 class Trace:
     """What was seen.
 
-    records: in chronological order. sas: every SA that was agreed on or seen. keys: whatever keys are known.
+    records: in chronological order. sas: every SA that was agreed on or seen; sets: those that were agreed on, four by
+    four. keys: whatever keys are known.
     problems: what kept the capture from being read to its end. packets: how many frames there were.
     Making one fills in sender, receiver and hop of the records.
     """
@@ -48,12 +50,14 @@ class Trace:
         records: Iterable[Record],
         sas: Sequence[SaView] = (),
         *,
+        sets: Sequence[SaSetView] = (),
         keys: KeyRing | None = None,
         problems: Sequence[PeerError] = (),
         packets: int = 0,
     ) -> None:
         self.records: list[Record] = sorted(records, key=_when)
         self.sas: list[SaView] = list(sas)
+        self.sets: list[SaSetView] = list(sets)
         self.keys = keys if keys is not None else KeyRing()
         self.problems: list[PeerError] = list(problems)
         self.packets = packets
@@ -195,6 +199,23 @@ class Trace:
     def _sa(self, host: str, spi: int) -> SaView | None:
         found = self._sas.get((host, spi))
         return found[-1] if found else None
+
+    def set_of(self, record: SipRecord | EspRecord) -> SaSetView | None:
+        """The agreed set of the SA that a record came through; None in clear or when nobody agreed on it."""
+        sa = self.sa(record)
+        return None if sa is None else self._set_by_sa.get(id(sa))
+
+    def set_of_challenge(self, rand: bytes, ue: str) -> SaSetView | None:
+        """The set that a challenge to the UE at this address made; the last one, if it was sent with several."""
+        return self._set_by_rand.get((rand, ue))
+
+    @cached_property
+    def _set_by_sa(self) -> dict[int, SaSetView]:
+        return {id(sa): each for each in self.sets for sa in each.sas}
+
+    @cached_property
+    def _set_by_rand(self) -> dict[tuple[bytes, str], SaSetView]:
+        return {(each.rand, each.ue): each for each in self.sets}
 
     # --- indices ---
 
