@@ -150,6 +150,6 @@ class SqnWindow:
         if freshness is Freshness.FRESH:
             seq, ind = split_sqn(sqn)
             self.seqs[ind] = seq
-            if seq > self._highest >> IND_BITS:
+            if sqn > self._highest:
                 self._highest = sqn
         return freshness

@@ -180,6 +180,12 @@ class TestWindow:
         assert again.check(join_sqn(8, 4)) is Freshness.REPLAYED
         assert again.check(join_sqn(8, 6)) is Freshness.FRESH
 
+    def test_the_highest_is_the_same_after_storing_when_slots_are_level(self) -> None:
+        window = SqnWindow()
+        for ind in (5, 3, 7, 6):
+            assert window.accept(join_sqn(9, ind)) is Freshness.FRESH
+        assert window.sqn_ms == SqnWindow(window.seqs).sqn_ms == join_sqn(9, 7)
+
     def test_a_card_of_which_only_sqn_ms_is_known(self) -> None:
         window = SqnWindow.at(join_sqn(50, 7))
         assert window.sqn_ms == join_sqn(50, 7)
