@@ -33,7 +33,7 @@ from imslab.diameter.codes import CxResult
 from imslab.diameter.dictionary import VENDOR_3GPP
 
 #: The most octets that are read. Real profiles stay below a tenth of it.
-MAX_OCTETS = 1 << 20
+MAX_OCTETS = 1 << 18
 _MAX_DEPTH = 32
 
 
@@ -218,7 +218,7 @@ def _unsupported(reason: str, octets: bytes = b"") -> DiameterError:
 
 def _name(element: ElementTree.Element) -> str:
     # Some documents come with a default namespace that the schema does not have.
-    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+    return element.tag.rpartition("}")[2]
 
 
 class _Reader:
@@ -239,7 +239,7 @@ class _Reader:
                     self.found.setdefault(name, []).append(child)
                 elif name == "Extension" and depth + 1 < len(levels):
                     inner.append(child)
-                elif name:
+                else:
                     child.tail = None
                     self.extra.append(Extra(path, ElementTree.tostring(child, encoding="unicode")))
             elements = inner

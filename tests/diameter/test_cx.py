@@ -272,6 +272,11 @@ def test_an_answer_takes_the_requests_identity() -> None:
     assert reply.get("Auth-Session-State") == 1
     group = VendorApplication.from_avps(reply.get("Vendor-Specific-Application-Id"))
     assert (group.vendor_ids, group.auth_application_id) == ([10415], 16777216)
+    given = cx.UserAuthorizationAnswer(
+        result_code=2001, application=VendorApplication(vendor_ids=[1]), auth_session_state=0
+    ).to_message(request)
+    assert given.get("Vendor-Specific-Application-Id") == [make("Vendor-Id", 1)]
+    assert given.get("Auth-Session-State") == 0
     sessionless = cx.UserAuthorizationAnswer(experimental=5001).to_message(DiameterMessage(300, cx.APPLICATION_CX))
     assert sessionless.session_id is None
     assert sessionless.experimental_result == CxResult.USER_UNKNOWN
