@@ -287,9 +287,21 @@ class SipNode:
 
     def close_stream(self, flow: Flow) -> None:
         """Close a connection in order."""
-        flow = self._standing.pop(flow, flow)
+        flow = self._standing.get(flow, flow)
+        self._forget_standing(flow)
         if self._streams.pop(flow, None) is not None:
             self.effect(fx.Close(flow))
+
+    def _forget_standing(self, flow: Flow) -> list[Flow]:
+        """The names, other than its own, under which a connection was asked for; they name nothing any more."""
+        names = [asked for asked, real in self._standing.items() if real == flow]
+        for asked in names:
+            del self._standing[asked]
+        return names
+
+    def streams(self) -> list[Flow]:
+        """The connections that stand or are being opened."""
+        return list(self._streams)
 
     def has_stream(self, flow: Flow) -> bool:
         """True when the connection stands or is being opened."""
@@ -333,6 +345,7 @@ class SipNode:
         stream.open = True
         self._streams[event.flow] = stream
         if asked != event.flow:
+            self._standing[asked] = event.flow
             self.transactions.move(asked, event.flow)
         for octets in stream.waiting:
             self.effect(fx.Send(event.flow, octets))
@@ -344,9 +357,10 @@ class SipNode:
 
     def _on_closed(self, event: ev.Closed) -> None:
         asked = event.key if isinstance(event.key, Flow) else event.flow
-        self._streams.pop(event.flow, None)
-        self._streams.pop(asked, None)
-        for flow in dict.fromkeys((asked, event.flow)):
+        names = [*dict.fromkeys((asked, event.flow)), *self._forget_standing(event.flow)]
+        for flow in names:
+            self._streams.pop(flow, None)
+        for flow in names:
             for txn in self.transactions.transport_failed(flow, self.now):
                 self._answered(txn, None, None)
         self.on_stream_closed(asked, event.key, event.reason)
