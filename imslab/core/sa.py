@@ -22,7 +22,8 @@ from imslab.core.flow import Endpoint
 class Sa:
     """One unidirectional ESP SA in transport mode.
 
-    spi: 32 bits; 256–4294967295 by RFC 4303 2.1, though some peers announce reserved ones. src, dst: the selectors, address and port, any transport.
+    spi: 32 bits; 256–4294967295 by RFC 4303 2.1, though some peers announce reserved ones.
+    src, dst: the selectors, address and port, any transport.
     alg, ealg: tokens of 33.203 Annex H ("hmac-sha-1-96", "aes-cbc", "null", …).
     ik, ck: the AKA keys, 16 octets each, before the expansion of Annex I. Kept out of repr().
     """
