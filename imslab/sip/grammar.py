@@ -42,9 +42,17 @@ def encode(text: str) -> bytes:
         raise LocalError(f"text cannot be sent: {text[:80]!a}") from None
 
 
+def octets_of(text: str) -> bytes:
+    """The octets of a text for an error: those it was decoded from, or something readable if it never was octets."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("ascii", "backslashreplace")
+
+
 def peer_error(reason: str, text: str, clause: str = "") -> PeerError:
-    """A PeerError about a text that came from a peer. `text` is what `decode` made (or a part of it)."""
-    return PeerError(reason, clause=clause, octets=text[:80].encode("utf-8", "surrogatepass"))
+    """A PeerError about a text that came from a peer."""
+    return PeerError(reason, clause=clause, octets=octets_of(text[:80]))
 
 
 def is_token(text: str) -> bool:
@@ -202,14 +210,16 @@ class Params(Mapping[str, str | None]):
 
     def with_params(self, changes: Mapping[str, str | None]) -> Params:
         """These parameters with some replaced in place, or added at the end."""
-        left = {name.lower(): (name, value) for name, value in Params(changes).items_written}
-        pairs = [left.pop(name.lower(), (name, value)) for name, value in self.items_written]
-        return Params((*pairs, *left.values()))
+        new = Params(changes)
+        left = dict(zip(new._index, new.items_written, strict=True))
+        pairs = [left.pop(key, pair) for key, pair in zip(self._index, self.items_written, strict=True)]
+        return self.of_pairs((*pairs, *left.values()), {**self._index, **new._index})
 
     def without(self, *names: str) -> Params:
         """These parameters but those named."""
         gone = {name.lower() for name in names}
-        return Params([(name, value) for name, value in self.items_written if name.lower() not in gone])
+        kept = [(key, pair) for key, pair in zip(self._index, self.items_written, strict=True) if key not in gone]
+        return self.of_pairs(tuple([pair for _, pair in kept]), {key: pair[1] for key, pair in kept})
 
 
 NO_PARAMS = Params()

@@ -22,7 +22,7 @@ from imslab.sip.fields.digest import AuthenticationInfo, DigestChallenge, Digest
 from imslab.sip.fields.event import Event, SubscriptionState
 from imslab.sip.fields.security import SecurityMechanism
 from imslab.sip.fields.via import Via
-from imslab.sip.grammar import TOKEN_CHARS, encode, is_token, number, peer_error, token, unquote
+from imslab.sip.grammar import QUOTED, TOKEN_CHARS, encode, is_token, number, octets_of, peer_error, token, unquote
 from imslab.sip.headers import HeaderRows, name_of
 from imslab.sip.uri import Uri
 
@@ -34,6 +34,7 @@ _STATUS = re.compile(r"(?i:SIP)/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.DOTALL)
 _REQUEST = re.compile(rf"([{TOKEN_CHARS}]+) ([^\x00-\x20\x7f]+) (?i:SIP)/2\.0")
 _VERSION = re.compile(r"SIP/[0-9]+\.[0-9]+", re.IGNORECASE)
 _MEDIA_TYPE = re.compile(rf"([{TOKEN_CHARS}]+)[ \t]*/[ \t]*([{TOKEN_CHARS}]+)[ \t]*(?=;|\Z)")
+_QUOTED = re.compile(QUOTED, re.DOTALL)
 _RETRY_AFTER = re.compile(r"[^ \t;(]*")
 _DATE = re.compile(
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), [0-9]{2} (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [0-9]{4}"
@@ -206,7 +207,7 @@ class Message(HeaderRows, ABC):
             raise PeerError(
                 f"{name_of(key)} appears {len(rows)} times",
                 clause="RFC 3261 7.3.1",
-                octets="\n".join(rows[:4]).encode("utf-8", "surrogatepass"),
+                octets=octets_of("\n".join(rows[:4])),
             )
         return rows[0]
 
@@ -666,9 +667,7 @@ def _read_date(text: str) -> str:
 
 
 def _read_network_id(text: str) -> str:
-    if text.startswith('"'):
-        end = text.find('"', 1)
-        while end > 0 and text[end - 1] == "\\":
-            end = text.find('"', end + 1)
-        return unquote(text[: end + 1])
+    quoted = _QUOTED.match(text)
+    if quoted is not None:
+        return unquote(quoted.group())
     return token(text.partition(";")[0].rstrip(" \t"), "P-Visited-Network-ID", "RFC 7315 5.3")

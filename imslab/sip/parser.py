@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from imslab.core.errors import PeerError
-from imslab.sip.grammar import MAX_32, decode, number
+from imslab.sip.grammar import LWS, decode, number
 from imslab.sip.headers import split_rows
 from imslab.sip.message import Message, message_from_parts
 
@@ -151,12 +151,12 @@ class StreamFramer:
             self._seen = max(len(buffer) - 3, 0)
             return False
         head = bytes(buffer[:end])
-        values = [decode(_FOLD.sub(b" ", value)).strip() for value in _LENGTH_ROW.findall(head)]
+        values = [decode(_FOLD.sub(b" ", value)).strip(LWS) for value in _LENGTH_ROW.findall(head)]
         if not values:
             # RFC 3261 18.3: over a stream Content-Length says where the message ends; without it nothing does.
             raise PeerError("a stream message without Content-Length", clause="RFC 3261 18.3", octets=head)
         length = _content_length(values, head)
-        if length > min(self.limit, MAX_32) or end + 4 + length > self.limit:
+        if end + 4 + length > self.limit:
             raise PeerError(f"a message of more than {self.limit} octets", clause="RFC 3261 18.3", octets=head)
         self._needed = end + 4 + length
         return True

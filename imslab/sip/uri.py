@@ -58,6 +58,8 @@ class Uri:
             sound = bool(_USERINFO.fullmatch(self.user) and _HOST.fullmatch(self.host))
         else:
             sound = self.scheme not in ("sip", "sips") and not _UNSAFE.search(f"{self.user}{self.opaque}")
+        if self.port is not None and not 0 <= self.port <= 65535:
+            raise LocalError(f"not a port: {self.port}")
         if not sound or (self.password and not _USERINFO.fullmatch(self.password)):
             raise LocalError(f"not the parts of a URI: {self.scheme!a} {self.user!a} {self.host!a} {self.opaque!a}")
 
@@ -217,6 +219,11 @@ def _checked_address(text: str) -> str:
     if ":" not in address:
         raise PeerError("an IPv4 address in brackets", clause="RFC 3261 25.1", octets=text.encode())
     return address
+
+
+def is_host(text: str) -> bool:
+    """True for what may stand as a host name or an address without brackets."""
+    return _HOST.fullmatch(text) is not None
 
 
 def parse_host(text: str) -> str:

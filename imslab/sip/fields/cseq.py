@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
-from imslab.sip.grammar import number, peer_error, token
+from imslab.sip.grammar import TOKEN_CHARS, number, peer_error
+
+_CSEQ = re.compile(rf"[ \t]*([0-9]+)[ \t]+([{TOKEN_CHARS}]+)[ \t]*")
+_RACK = re.compile(r"[ \t]*([0-9]+)[ \t]+([^ \t].*)", re.DOTALL)
 
 
 class CSeq(NamedTuple):
@@ -16,11 +20,11 @@ class CSeq(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> CSeq:
         """Raises PeerError."""
-        words = text.split()
-        if len(words) != 2:
+        found = _CSEQ.fullmatch(text)
+        if found is None:
             raise peer_error("CSeq: a number and a method were expected", text, "RFC 3261 20.16")
         # RFC 3261 8.1.1.5: the number MUST be less than 2**31.
-        return cls(number(words[0], "CSeq", 2**31 - 1, "RFC 3261 8.1.1.5"), token(words[1], "CSeq"))
+        return cls(number(found.group(1), "CSeq", 2**31 - 1, "RFC 3261 8.1.1.5"), found.group(2))
 
     def __str__(self) -> str:
         return f"{self.number} {self.method}"
@@ -35,8 +39,10 @@ class RAck(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> RAck:
         """Raises PeerError."""
-        first, _, rest = text.strip().partition(" ")
-        return cls(number(first, "RAck", clause="RFC 3262 7.2"), CSeq.parse(rest))
+        found = _RACK.fullmatch(text)
+        if found is None:
+            raise peer_error("RAck: two numbers and a method were expected", text, "RFC 3262 7.2")
+        return cls(number(found.group(1), "RAck", clause="RFC 3262 7.2"), CSeq.parse(found.group(2)))
 
     def __str__(self) -> str:
         return f"{self.rseq} {self.cseq}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from imslab.core.errors import LocalError
 from imslab.sip.grammar import NO_PARAMS, TOKEN_CHARS, Params, is_token, number, peer_error
-from imslab.sip.uri import parse_host, parse_port
+from imslab.sip.uri import is_host, parse_host, parse_port
 
 _CLAUSE = "RFC 3261 20.42"
 _VIA = re.compile(
@@ -50,7 +50,7 @@ class Via:
     def __str__(self) -> str:
         if self._raw:
             return self._raw
-        if not is_token(self.transport) or not self.host:
+        if not is_token(self.transport) or not is_host(self.host):
             raise LocalError(f"not a Via: transport {self.transport!a}, host {self.host!a}")
         return f"SIP/2.0/{self.transport} {self.sent_by}{self.params}"
 
