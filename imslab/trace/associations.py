@@ -255,6 +255,10 @@ class Associations:
             self._waiting.setdefault(association.rand, []).append(association)
             association.use(keys)
 
+    def proved(self) -> list[Sa]:
+        """All SAs, with their keys, of sets in which a packet has verified."""
+        return [sa for association in self.all if association.chosen is not None for sa in association.chosen.sas]
+
     def learned(self, rand: bytes, keys: KeyRing) -> list[Association]:
         """The sets that can be opened better now that something was learned about a challenge."""
         return [association for association in self._waiting.get(rand, ()) if association.use(keys)]

@@ -39,7 +39,7 @@ from imslab.trace.associations import WINDOW, Association, Associations, sides
 from imslab.trace.blind import read_null
 from imslab.trace.identity import impi_of
 from imslab.trace.keys import ANYWHERE, KeyRing
-from imslab.trace.layers import GTP_PORT, gtp, is_cooked, link, tunnel_point
+from imslab.trace.layers import GTP_PORT, NAT_PORT, gtp, is_cooked, link, tunnel_point
 from imslab.trace.model import (
     DiameterRecord,
     EspRecord,
@@ -69,8 +69,6 @@ MAX_OFFERS = 1 << 17
 #: How many addresses are remembered as text.
 MAX_ENDPOINTS = 1 << 17
 
-#: UDP port of encapsulated ESP (RFC 3948).
-_NAT_PORT = 4500
 #: Where what is not SIP is called malformed, rather than not SIP (RFC 3261 18.1.1).
 _SIP_PORT = 5060
 
@@ -258,7 +256,7 @@ class Dissector:
                 self._ip(data[start:], where._replace(point=point), depth + 1)
             return
         # RFC 3948 2.2: four zero octets mark IKE, a single 0xff octet a keep-alive
-        if _NAT_PORT in (src_port, dst_port) and len(data) > 8 and data[:4] != b"\0\0\0\0":
+        if NAT_PORT in (src_port, dst_port) and len(data) > 8 and data[:4] != b"\0\0\0\0":
             self._esp_packet(data, src, dst, ident, where, depth)
             return
         sip = looks_like_sip(data)
@@ -545,6 +543,7 @@ class Dissector:
             self._records,
             self._views(),
             sets=[each for each in (association.shown() for association in self._associations.all) if each is not None],
+            keyed_sas=self._associations.proved(),
             keys=self.keys,
             problems=problems,
             packets=self._packets,

@@ -31,6 +31,8 @@ _SLL2 = Struct("!HHIHBB").unpack_from
 
 #: UDP port of GTP-U (29.281 4.4.2).
 GTP_PORT = 2152
+#: UDP port of encapsulated ESP (RFC 3948).
+NAT_PORT = 4500
 _G_PDU = 0xFF
 _GTP = Struct("!BBHI").unpack_from
 

@@ -38,13 +38,14 @@ class RecordedPacket(NamedTuple):
 
 
 class RecordedEvent(NamedTuple):
-    """One call of Recorder.node."""
+    """One call of Recorder.node. after: how many packets had been recorded before it."""
 
     time: float
     node: str
     kind: str
     text: str
     data: Mapping[str, Any]
+    after: int = 0
 
 
 @dataclass(slots=True)
@@ -58,4 +59,4 @@ class ListRecorder:
         self.packets.append(RecordedPacket(time, point, octets))
 
     def node(self, time: float, node: str, kind: str, text: str, data: Mapping[str, Any]) -> None:
-        self.events.append(RecordedEvent(time, node, kind, text, data))
+        self.events.append(RecordedEvent(time, node, kind, text, data, len(self.packets)))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from imslab.core.errors import PeerError
 from imslab.core.flow import Endpoint
+from imslab.core.sa import Sa
 from imslab.sip.message import Request, Response
 from imslab.trace.keys import KeyRing
 from imslab.trace.model import (
@@ -40,7 +41,7 @@ class Trace:
     """What was seen.
 
     records: in chronological order. sas: every SA that was agreed on or seen; sets: those that were agreed on, four by
-    four. keys: whatever keys are known.
+    four; keyed_sas: those whose keys a packet has proved, for an esp_sa file. keys: whatever keys are known.
     problems: what kept the capture from being read to its end. packets: how many frames there were.
     Making one fills in sender, receiver and hop of the records.
     """
@@ -51,12 +52,14 @@ class Trace:
         sas: Sequence[SaView] = (),
         *,
         sets: Sequence[SaSetView] = (),
+        keyed_sas: Sequence[Sa] = (),
         keys: KeyRing | None = None,
         problems: Sequence[PeerError] = (),
         packets: int = 0,
     ) -> None:
         self.records: list[Record] = sorted(records, key=_when)
         self.sas: list[SaView] = list(sas)
+        self.keyed_sas: list[Sa] = list(keyed_sas)
         self.sets: list[SaSetView] = list(sets)
         self.keys = keys if keys is not None else KeyRing()
         self.problems: list[PeerError] = list(problems)
