@@ -37,7 +37,7 @@ from imslab.sip.message import Request
 from imslab.sip.parser import parse as parse_sip
 from imslab.trace.associations import WINDOW, Association, Associations, sides
 from imslab.trace.blind import read_null
-from imslab.trace.identity import impi_of
+from imslab.trace.identity import impi_of, via_count
 from imslab.trace.keys import ANYWHERE, KeyRing
 from imslab.trace.layers import GTP_PORT, NAT_PORT, gtp, is_cooked, link, tunnel_point
 from imslab.trace.model import (
@@ -381,7 +381,7 @@ class Dissector:
     def _offer(self, record: SipRecord) -> None:
         """A REGISTER with Security-Client: only the UE's own counts, a careless P-CSCF passes the header on."""
         message = record.message
-        if len(message.values("Via")) == 1:
+        if via_count(message) == 1:
             if len(self._offers) >= MAX_OFFERS:
                 del self._offers[next(iter(self._offers))]
             self._offers[message.get("Call-ID") or "", record.src.host] = record

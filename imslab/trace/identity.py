@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from imslab.core.errors import PeerError
 from imslab.sip.message import Message
+
+_IN_BRACKETS = re.compile(r"<([^<>]*)>")
 
 
 def impi_of(message: Message) -> str:
@@ -20,3 +24,22 @@ def impu_of(message: Message) -> str:
         return str(message.to.uri)
     except PeerError:
         return ""
+
+
+def via_count(message: Message) -> int:
+    """How many Vias a message has; rows that cannot be split count as one each."""
+    try:
+        return len(message.values("Via"))
+    except PeerError:
+        return len(message.rows("Via"))
+
+
+def is_third_party(message: Message) -> bool:
+    """A REGISTER by which an S-CSCF tells an application server (24.229 5.4.1.7): registers another than its sender."""
+    sender, target = _IN_BRACKETS.search(message.get("From") or ""), _IN_BRACKETS.search(message.get("To") or "")
+    if sender is not None and target is not None and sender[1] == target[1]:
+        return False
+    try:
+        return message.from_.uri != message.to.uri
+    except PeerError:
+        return False

@@ -20,9 +20,8 @@ from imslab.core.flow import Endpoint
 from imslab.diameter.dictionary import by_name
 from imslab.sip.fields.digest import DigestChallenge, DigestCredentials
 from imslab.sip.message import Message
-from imslab.trace.identity import impi_of, impu_of
+from imslab.trace.identity import impi_of, impu_of, is_third_party, via_count
 from imslab.trace.model import DiameterRecord, Role, SaSetView, SaView, SipRecord
-from imslab.trace.topology import is_third_party
 
 if TYPE_CHECKING:
     from imslab.trace.trace import Trace
@@ -193,7 +192,7 @@ def find_registrations(trace: Trace) -> list[Registration]:
 
 def _of_one_call(trace: Trace, call_id: str, records: list[SipRecord], cx: _CxIndex) -> list[Registration]:
     requests = [
-        (len(record.message.values("Via")), record)
+        (via_count(record.message), record)
         for record in records
         if record.message.is_request and not is_third_party(record.message)
     ]

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from imslab.core.errors import PeerError
 from imslab.core.flow import Endpoint
 from imslab.sip.message import Message
+from imslab.trace.identity import is_third_party, via_count
 from imslab.trace.model import DiameterRecord, Hop, Record, Role, SipRecord
 
 _UAR, _SAR, _LIR, _MAR, _RTR, _PPR = 300, 301, 302, 303, 304, 305
@@ -98,7 +99,7 @@ class Topology:
                 if record.message.has("Security-Server"):
                     self._protected_ports(record.src.host, message, "Security-Server", Role.PCSCF)
             elif message.method == "REGISTER" and not is_third_party(message):
-                vias = len(message.values("Via"))
+                vias = via_count(message)
                 if vias == 1:
                     self._meet(record.src, Role.UE)
                     self._meet(record.dst, Role.PCSCF)
@@ -150,14 +151,6 @@ def sent_by(message: Message) -> str:
     except (PeerError, IndexError):
         return ""
     return f"{via.host}:{via.port}"
-
-
-def is_third_party(message: Message) -> bool:
-    """A REGISTER by which an S-CSCF tells an application server (24.229 5.4.1.7): registers another than its sender."""
-    try:
-        return message.from_.uri != message.to.uri
-    except PeerError:
-        return False
 
 
 def _client(command: int) -> Role | None:
