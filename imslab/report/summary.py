@@ -1,0 +1,71 @@
+"""What `run` and `pcap verify` say at the end: one JSON document, and the same as a few lines for people.
+
+The document's fields are documented in docs/reference/json.md; fields are added, never renamed. It holds no keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from imslab.report.view import escape
+from imslab.rules.clauses import Finding, Level
+from imslab.trace.registration import Registration, verdict
+from imslab.trace.trace import Trace
+
+#: Colours a piece of text by what it is ("pass", "fail", "violation", …); the plain one leaves it as it is.
+Style = Callable[[str, str], str]
+
+
+def plain(text: str, kind: str) -> str:
+    """No colours."""
+    return text
+
+
+def summarise(trace: Trace, findings: Sequence[Finding]) -> dict[str, Any]:
+    """The JSON document."""
+    return {
+        "verdict": verdict(trace),
+        "registrations": [each.as_json() for each in trace.registrations],
+        "findings": [each.as_json() for each in findings],
+    }
+
+
+def worst(findings: Iterable[Finding]) -> Level | None:
+    """The highest level among findings; None if there are none."""
+    order = list(Level)
+    return min((each.level for each in findings), key=order.index, default=None)
+
+
+def lines(trace: Trace, findings: Sequence[Finding], style: Style = plain) -> Iterator[str]:
+    """The document for people: registrations with their SAs, then findings, then the verdict."""
+    for registration in trace.registrations:
+        yield from _registration(registration, style)
+    if findings:
+        yield ""
+    for finding in findings:
+        frames = ",".join(str(frame) for frame in finding.records)
+        head = f"{finding.level:9} {finding.role:6} {finding.rule:10}"
+        place = f"frame {frames}: " if frames else ""
+        yield f"{style(head, finding.level)} {place}{escape(finding.text, keep='')}  [{finding.clause}]"
+    yield ""
+    counts = [(level, sum(each.level is level for each in findings)) for level in Level]
+    told = ", ".join(f"{count} {level}{'s' if count != 1 else ''}" for level, count in counts if count) or "no findings"
+    result = verdict(trace)
+    done = sum(each.succeeded for each in trace.registrations)
+    yield f"{style(result, result)}: {done} of {len(trace.registrations)} registrations succeeded; {told}"
+
+
+def _registration(registration: Registration, style: Style) -> Iterator[str]:
+    outcome = str(registration.outcome)
+    good = "pass" if registration.succeeded else "fail"
+    algorithm = f" {registration.algorithm}" if registration.algorithm else ""
+    qop = f" ({registration.qop})" if registration.qop else ""
+    yield (
+        f"{style(f'{outcome:20}', good)} {escape(registration.impi, keep='')}{algorithm}"
+        f"  AUTN {registration.autn}, response {registration.response}{qop}"
+    )
+    for sa in registration.sas:
+        icv = f"{sa.icv_ok} ok" + (f", {sa.icv_bad} BAD" if sa.icv_bad else "")
+        replayed = f", {sa.replayed} replayed" if sa.replayed else ""
+        yield f"    {sa.spi:#010x}  {sa.src} → {sa.dst}  {sa.alg}/{sa.ealg}  {sa.packets} packets, ICV {icv}{replayed}"
