@@ -65,15 +65,17 @@ class Part(BaseModel):
 class SubscriberConfig(Part):
     """A subscriber: the HSS's record and the card in the UE."""
 
-    imsi: Digits
-    k: Key
-    opc: Key | None = None
-    op: Key | None = None
-    algorithm: Literal["milenage", "tuak", "xor"] = "milenage"
-    amf: Annotated[str, BeforeValidator(_digits), Field(pattern=r"^[0-9a-fA-F]{4}$")] = "8000"
+    imsi: Digits = Field(description="15 digits; the identities are made of it")
+    k: Key = Field(description="32 hex digits (TUAK: also 64)")
+    opc: Key | None = Field(default=None, description="OPc (TUAK: TOPc), 32 (64) hex digits; or op")
+    op: Key | None = Field(default=None, description="OP (TUAK: TOP), 32 (64) hex digits; or opc")
+    algorithm: Literal["milenage", "tuak", "xor"] = Field(default="milenage", description="milenage, tuak or xor")
+    amf: Annotated[str, BeforeValidator(_digits)] = Field(
+        default="8000", pattern=r"^[0-9a-fA-F]{4}$", description="4 hex digits"
+    )
     sqn: int = Field(default=0, ge=0, lt=1 << 48, description="where the HSS's sequence numbers start")
     sqn_ms: int = Field(default=0, ge=0, lt=1 << 48, description="where the card's memory starts")
-    impus: tuple[str, ...] = ()
+    impus: tuple[str, ...] = Field(default=(), description="public identities; none: the one made of the IMSI")
 
     @model_validator(mode="after")
     def _complete(self) -> SubscriberConfig:
@@ -92,16 +94,24 @@ class SubscriberConfig(Part):
 class UeConfigPart(Part):
     """How all UEs of the lab behave."""
 
-    transport: Literal["auto", "udp", "tcp"] = "auto"
-    expires: int = Field(default=600000, ge=1, le=0xFFFFFFFF)
-    algorithms: tuple[Pair, ...] = (
-        ("hmac-sha-1-96", "aes-cbc"),
-        ("hmac-sha-1-96", "null"),
-        ("null", "aes-gcm"),
-        ("aes-gmac", "null"),
+    transport: Literal["auto", "udp", "tcp"] = Field(
+        default="auto", description="auto (TCP above 1300 octets), udp, tcp"
     )
-    access_network: str = "3GPP-E-UTRAN-FDD;utran-cell-id-3gpp=0010100010000001"
-    faults: tuple[str, ...] = ()
+    expires: int = Field(default=600000, ge=1, le=0xFFFFFFFF, description="seconds asked for")
+    algorithms: tuple[Pair, ...] = Field(
+        default=(
+            ("hmac-sha-1-96", "aes-cbc"),
+            ("hmac-sha-1-96", "null"),
+            ("null", "aes-gcm"),
+            ("aes-gmac", "null"),
+        ),
+        description="[alg, ealg] pairs offered in Security-Client, most wanted first",
+    )
+    access_network: str = Field(
+        default="3GPP-E-UTRAN-FDD;utran-cell-id-3gpp=0010100010000001",
+        description="P-Access-Network-Info, sent inside SAs only",
+    )
+    faults: tuple[str, ...] = Field(default=(), description="deviations to play, see docs/reference/faults.md")
 
     @field_validator("algorithms")
     @classmethod
@@ -112,13 +122,16 @@ class UeConfigPart(Part):
 class PcscfConfigPart(Part):
     """The P-CSCF."""
 
-    algorithms: tuple[Pair, ...] = (
-        ("hmac-sha-1-96", "aes-cbc"),
-        ("null", "aes-gcm"),
-        ("hmac-sha-1-96", "null"),
-        ("aes-gmac", "null"),
+    algorithms: tuple[Pair, ...] = Field(
+        default=(
+            ("hmac-sha-1-96", "aes-cbc"),
+            ("null", "aes-gcm"),
+            ("hmac-sha-1-96", "null"),
+            ("aes-gmac", "null"),
+        ),
+        description="[alg, ealg] pairs supported, most wanted first",
     )
-    faults: tuple[str, ...] = ()
+    faults: tuple[str, ...] = Field(default=(), description="deviations to play, see docs/reference/faults.md")
 
     @field_validator("algorithms")
     @classmethod
@@ -129,32 +142,32 @@ class PcscfConfigPart(Part):
 class IcscfConfigPart(Part):
     """The I-CSCF."""
 
-    faults: tuple[str, ...] = ()
+    faults: tuple[str, ...] = Field(default=(), description="deviations to play, see docs/reference/faults.md")
 
 
 class ScscfConfigPart(Part):
     """The S-CSCF."""
 
-    expires_max: int = Field(default=3600, ge=1)
-    expires_min: int = Field(default=60, ge=1)
+    expires_max: int = Field(default=3600, ge=1, description="the longest registration, seconds")
+    expires_min: int = Field(default=60, ge=1, description="the shortest, seconds; below it 423")
     reauthenticate: bool = Field(default=True, description="challenge a protected re-REGISTER too")
-    faults: tuple[str, ...] = ()
+    faults: tuple[str, ...] = Field(default=(), description="deviations to play, see docs/reference/faults.md")
 
 
 class HssConfigPart(Part):
     """The HSS."""
 
-    faults: tuple[str, ...] = ()
+    faults: tuple[str, ...] = Field(default=(), description="deviations to play, see docs/reference/faults.md")
 
 
 class LinkConfig(Part):
     """The links of the simulated network. Times in seconds, shares from 0 to 1."""
 
-    delay: float = Field(default=0.001, ge=0, le=10)
-    loss: float = Field(default=0.0, ge=0, le=1)
-    duplicate: float = Field(default=0.0, ge=0, le=1)
-    reorder: float = Field(default=0.0, ge=0, le=1)
-    mtu: int = Field(default=1500, ge=1280, le=65535)
+    delay: float = Field(default=0.001, ge=0, le=10, description="seconds")
+    loss: float = Field(default=0.0, ge=0, le=1, description="share of packets lost, 0 to 1")
+    duplicate: float = Field(default=0.0, ge=0, le=1, description="share of packets that arrive twice")
+    reorder: float = Field(default=0.0, ge=0, le=1, description="share of packets overtaken by later ones")
+    mtu: int = Field(default=1500, ge=1280, le=65535, description="octets")
 
 
 class LinksConfig(Part):
@@ -194,12 +207,16 @@ def default_subscribers() -> tuple[SubscriberConfig, ...]:
 class LabConfig(Part):
     """A whole lab."""
 
-    seed: int | str = 1
-    mcc: Annotated[str, BeforeValidator(_digits), Field(pattern=r"^\d{3}$")] = "001"
-    mnc: Annotated[str, BeforeValidator(_digits), Field(pattern=r"^\d{2,3}$")] = "01"
-    domain: str = Field(default="", description="default: ims.mncXXX.mccYYY.3gppnetwork.org")
-    ip: Literal[4, 6] = 4
-    subscribers: tuple[SubscriberConfig, ...] = Field(default_factory=default_subscribers, min_length=1)
+    seed: int | str = Field(default=1, description="the same seed gives the same run, octet for octet")
+    mcc: Annotated[str, BeforeValidator(_digits)] = Field(default="001", pattern=r"^\d{3}$", description="3 digits")
+    mnc: Annotated[str, BeforeValidator(_digits)] = Field(
+        default="01", pattern=r"^\d{2,3}$", description="2 or 3 digits"
+    )
+    domain: str = Field(default="", description="the home domain; none: ims.mncXXX.mccYYY.3gppnetwork.org")
+    ip: Literal[4, 6] = Field(default=4, description="IP version, 4 or 6")
+    subscribers: tuple[SubscriberConfig, ...] = Field(
+        default_factory=default_subscribers, min_length=1, description="one UE each; all are in the HSS"
+    )
     ue: UeConfigPart = UeConfigPart()
     pcscf: PcscfConfigPart = PcscfConfigPart()
     icscf: IcscfConfigPart = IcscfConfigPart()
