@@ -118,14 +118,15 @@ class Stack:
     # -- sockets -----------------------------------------------------------------------------------------------------
 
     def listen(self, transport: Transport, local: Endpoint) -> str:
-        """Accept what comes to a local endpoint; 0.0.0.0 and :: stand for every address of their family."""
+        """Accept what comes to a local endpoint; 0.0.0.0 and :: stand for every address of their family.
+
+        Listening twice is listening: all sockets of a host are its one node's.
+        """
         if transport not in (Transport.UDP, Transport.TCP):
             return f"the simulated network carries no {transport}"
         place = self._place(local)
         if place is None or not local.port:
             return f"cannot listen on {local}: not an address of this host, or no port"
-        if (transport, *place) in self._listeners:
-            return f"address already in use: {transport} {local}"
         self._listeners.add((transport, *place))
         return ""
 

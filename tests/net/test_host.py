@@ -114,13 +114,20 @@ class TestOrder:
             assert lab.ue.of(ev.Closed)[0].flow == failing.flow
             assert lab.ue.of(ev.Closed)[0].reason
 
-    def test_a_second_listener_fails(self) -> None:
+    def test_a_failed_listen_names_the_place(self) -> None:
         lab = Lab()
-        lab.do(lab.ue, listen(Transport.UDP, UE4, 5060), listen(Transport.TCP, UE4, 5060))
-        lab.do(lab.ue, listen(Transport.UDP, UE4, 5060))
-        (closed,) = lab.ue.of(ev.Closed)
-        assert closed.flow == Flow(Transport.UDP, Endpoint(UE4, 5060), Endpoint("0.0.0.0", 0))
-        assert "in use" in closed.reason
+        lab.do(lab.ue, fx.Listen(Transport.UDP, Endpoint("192.0.2.1", 5060)))
+        lab.do(lab.ue, fx.Listen(Transport.TCP, Endpoint("2001:db8::9", 5060)))
+        assert [event.flow for event in lab.ue.of(ev.Closed)] == [
+            Flow(Transport.UDP, Endpoint("192.0.2.1", 5060), Endpoint("0.0.0.0", 0)),
+            Flow(Transport.TCP, Endpoint("2001:db8::9", 5060), Endpoint("::", 0)),
+        ]
+
+    def test_listening_twice_is_listening(self) -> None:
+        lab = Lab()
+        lab.do(lab.ue, listen(Transport.UDP, UE4, 5060), listen(Transport.UDP, UE4, 5060), fx.Emit("after", ""))
+        assert lab.recorder.events[-1].kind == "after"
+        assert lab.ue.of(ev.Closed) == []
 
     def test_what_does_not_exist_is_closed_removed_and_unlistened_in_peace(self) -> None:
         lab = Lab()
