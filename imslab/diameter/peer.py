@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -156,7 +156,8 @@ class Peer:
     itself it calls `lost`.
 
     initiator: True at the end that opened the connection. allowed: Origin-Hosts that may talk to us, None for all.
-    watchdog: seconds of silence before a DWR (RFC 3539 wants at least 6), 0 for none.
+    watchdog: seconds of silence before a DWR (RFC 3539 wants at least 6), 0 for none. table: in place of `TABLE`, for
+    a peer that is wrong on purpose.
     """
 
     __slots__ = (
@@ -172,6 +173,7 @@ class Peer:
         "_pending",
         "_queued",
         "_received",
+        "_table",
         "_timer",
         "_unanswered",
         "_watchdog_pending",
@@ -195,6 +197,7 @@ class Peer:
         allowed: Container[str] | None = None,
         watchdog: float = WATCHDOG,
         duplicates: Duplicates | None = None,
+        table: Table | None = None,
     ) -> None:
         self.identity = identity
         self.initiator = initiator
@@ -222,6 +225,7 @@ class Peer:
         self._unanswered: dict[tuple[int, int], _RequestKey] = {}
         self._timer: float | None = None
         self._watchdog_pending = False
+        self._table = TABLE if table is None else table
 
     # --- what the owner asks --------------------------------------------------------------------------------------
 
@@ -334,7 +338,7 @@ class Peer:
     def _origin(self) -> list[Avp]:
         return [make("Origin-Host", self.identity.origin_host), make("Origin-Realm", self.identity.origin_realm)]
 
-    def _reply(
+    def reply(
         self,
         request: DiameterMessage,
         code: ResultCode | int,
@@ -342,6 +346,7 @@ class Peer:
         avps: Iterable[Avp] = (),
         text: str = "",
     ) -> None:
+        """Answer a request without the application: base messages, and what it never sees."""
         message = answer(
             request,
             origin_host=self.identity.origin_host,
@@ -385,7 +390,7 @@ class Peer:
         self.malformed += 1
         header = error.header
         if header is not None and header.request and (self.is_open or header.command == CER):
-            self._reply(header, error.result_code, error.failed, text=error.reason)
+            self.reply(header, error.result_code, error.failed, text=error.reason)
         if not self.is_open:
             self._close(str(error))
 
@@ -403,14 +408,14 @@ class Peer:
             # A base message with a wrong AVP.
             self.malformed += 1
             if message.request:
-                self._reply(message, error.result_code, error.failed, text=error.reason)
+                self.reply(message, error.result_code, error.failed, text=error.reason)
             if not self.is_open:
                 self._close(str(error))
 
     # --- the machine ----------------------------------------------------------------------------------------------
 
     def _step(self, kind: Input, message: DiameterMessage | None, now: float) -> None:
-        action = TABLE.get((self.state, kind))
+        action = self._table.get((self.state, kind))
         if action is not None:
             action(self, message or _NOTHING, now)
         elif self.state in (State.WAIT_CER, State.WAIT_CEA) and message is not None:
@@ -434,9 +439,10 @@ class Peer:
             self.state = State.WAIT_CER
             return
         self.state = State.WAIT_CEA
-        self._send_own(DiameterMessage(CER, avps=self._origin() + self._capabilities()))
+        self._send_own(DiameterMessage(CER, avps=self._origin() + self.capabilities()))
 
-    def _capabilities(self) -> list[Avp]:
+    def capabilities(self) -> list[Avp]:
+        """What CER and CEA say beyond Origin-Host and Origin-Realm."""
         # RFC 6733 5.3.1. Vendor-specific applications are named inside Vendor-Specific-Application-Id (6.11).
         identity = self.identity
         avps = [make("Host-IP-Address", address) for address in identity.addresses]
@@ -470,15 +476,15 @@ class Peer:
             if not value:
                 raise DiameterError(f"CER without {name}", 5005, failed=(example(by_name(name)),))
         if self.allowed is not None and host not in self.allowed:
-            self._reply(message, ResultCode.UNKNOWN_PEER)
+            self.reply(message, ResultCode.UNKNOWN_PEER)
             self._close(f"{host} is no peer of ours")
         elif not self._has_common_application(message):
             # RFC 6733 5.3: with no application in common the connection should be closed after this answer.
-            self._reply(message, ResultCode.NO_COMMON_APPLICATION, avps=self._capabilities())
+            self.reply(message, ResultCode.NO_COMMON_APPLICATION, avps=self.capabilities())
             self._close(f"no application in common with {host}")
         else:
-            self._reply(message, ResultCode.SUCCESS, avps=self._capabilities())
-            self._open(host, realm, now)
+            self.reply(message, ResultCode.SUCCESS, avps=self.capabilities())
+            self.open(host, realm, now)
 
     def _met(self, message: DiameterMessage, now: float) -> None:
         code = message.result_code
@@ -490,9 +496,10 @@ class Peer:
         elif not self._has_common_application(message):
             self._close(f"no application in common with {host}")
         else:
-            self._open(host, message.get("Origin-Realm") or "", now)
+            self.open(host, message.get("Origin-Realm") or "", now)
 
-    def _open(self, host: str, realm: str, now: float) -> None:
+    def open(self, host: str, realm: str, now: float) -> None:
+        """Requests and answers may pass from now on."""
         self.peer_host, self.peer_realm = host, realm
         self.state = State.OPEN
         self._alive(now)
@@ -527,10 +534,10 @@ class Peer:
         self._watchdog_pending = False
 
     def _answer_watchdog(self, message: DiameterMessage, now: float) -> None:
-        self._reply(message, ResultCode.SUCCESS, avps=self._state_id())
+        self.reply(message, ResultCode.SUCCESS, avps=self._state_id())
 
     def _answer_farewell(self, message: DiameterMessage, now: float) -> None:
-        self._reply(message, ResultCode.SUCCESS)
+        self.reply(message, ResultCode.SUCCESS)
         self._close("")
 
     def _bid_farewell(self, message: DiameterMessage, now: float) -> None:
@@ -546,10 +553,10 @@ class Peer:
     def _take_request(self, message: DiameterMessage, now: float) -> None:
         if message.error:
             # RFC 6733 7.1.3: a request never has the E bit.
-            self._reply(message, ResultCode.INVALID_HDR_BITS)
+            self.reply(message, ResultCode.INVALID_HDR_BITS)
             return
         if message.application not in {application for _, application in self.identity.applications}:
-            self._reply(message, ResultCode.APPLICATION_UNSUPPORTED)
+            self.reply(message, ResultCode.APPLICATION_UNSUPPORTED)
             return
         origin, session = message.find(264), message.find(263)
         key = (
@@ -564,7 +571,7 @@ class Peer:
             self._output.append(octets[:12] + message.hop_by_hop.to_bytes(4, "big") + octets[16:])
         elif not seen:
             if len(self._unanswered) >= MAX_UNANSWERED:
-                self._reply(message, ResultCode.TOO_BUSY)
+                self.reply(message, ResultCode.TOO_BUSY)
                 return
             self._duplicates.store(key, None, now)
             self._unanswered[message.hop_by_hop, message.end_to_end] = key
@@ -580,10 +587,11 @@ class Peer:
 
 _NOTHING = DiameterMessage(0)
 
-_Action = Callable[[Peer, DiameterMessage, float], None]
+Action = Callable[[Peer, DiameterMessage, float], None]
+Table = Mapping[tuple[State, Input], Action]
 
 #: What happens when. Not here: ignored, or the end of a connection that is not open yet.
-TABLE: dict[tuple[State, Input], _Action] = {
+TABLE: Table = {
     (State.IDLE, Input.CONNECTED): Peer._introduce,
     (State.IDLE, Input.DISCONNECT): Peer._part,
     (State.WAIT_CER, Input.CER): Peer._meet,
