@@ -397,7 +397,9 @@ class PcapngWriter:
         """One packet. time: seconds since the epoch; nanoseconds, when given, is the exact one instead."""
         if not 0 <= interface < self._interfaces:
             raise LocalError(f"interface {interface} was not described before its first packet")
-        ticks = round(time * _NANO) if nanoseconds is None else nanoseconds
+        if nanoseconds is None:
+            whole = int(time)  # a float of today's date times 10^9 would lose its last digits
+            nanoseconds = whole * _NANO + round((time - whole) * _NANO)
         length = len(octets)
         options = _option(_OPT_COMMENT, comment.encode()) + bytes(4) if comment else b""
         total = 32 + length + (-length & 3) + len(options)
@@ -406,8 +408,8 @@ class PcapngWriter:
                 _ENHANCED,
                 total,
                 interface,
-                ticks >> 32 & 0xFFFFFFFF,
-                ticks & 0xFFFFFFFF,
+                nanoseconds >> 32 & 0xFFFFFFFF,
+                nanoseconds & 0xFFFFFFFF,
                 length,
                 length if original_length is None else original_length,
             )
