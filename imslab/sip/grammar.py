@@ -96,7 +96,7 @@ def split_list(text: str) -> list[str]:
     """The elements of a comma-separated list, stripped; commas in quoted strings and in <…> do not count.
 
     An empty text is an empty list; an empty element between commas is kept as "". Raises PeerError for a quote or an
-    angle bracket that is never closed.
+    angle bracket that is never closed; an element that stands alone is left for its own reader to judge.
     """
     text = text.strip(LWS)
     if not text:
@@ -136,17 +136,20 @@ class Params(Mapping[str, str | None]):
 
     def __init__(self, params: Mapping[str, str | None] | Iterable[tuple[str, str | None]] = ()) -> None:
         """Raises LocalError for a name or value that cannot be written, or a name given twice."""
-        pairs = params.items_written if isinstance(params, Params) else None
-        if pairs is None:
-            pairs = tuple(params.items() if isinstance(params, Mapping) else params)
-            for name, value in pairs:
-                if not is_token(name) or (value is not None and _WHOLE_VALUE.fullmatch(value) is None):
-                    raise LocalError(f"not a parameter: {name!a}={value!a}")
         #: The (name, value) pairs as written.
-        self.items_written: tuple[tuple[str, str | None], ...] = pairs
-        self._index = {name.lower(): value for name, value in pairs}
-        if len(self._index) != len(pairs):
-            raise LocalError(f"a parameter is given twice: {', '.join(name for name, _ in pairs)}")
+        self.items_written: tuple[tuple[str, str | None], ...]
+        #: The values by the name under which they are looked up, in the same order.
+        self._index: dict[str, str | None]
+        if isinstance(params, Params):
+            self.items_written, self._index = params.items_written, params._index
+            return
+        self.items_written = tuple(params.items() if isinstance(params, Mapping) else params)
+        for name, value in self.items_written:
+            if not is_token(name) or (value is not None and _WHOLE_VALUE.fullmatch(value) is None):
+                raise LocalError(f"not a parameter: {name!a}={value!a}")
+        self._index = {name.lower(): value for name, value in self.items_written}
+        if len(self._index) != len(self.items_written):
+            raise LocalError(f"a parameter is given twice: {self}")
 
     @classmethod
     def parse(cls, text: str, what: str) -> Params:

@@ -29,7 +29,7 @@ from imslab.sip.uri import Uri
 T = TypeVar("T")
 D = TypeVar("D", DigestChallenge, DigestCredentials)
 
-_URI_TEXT = re.compile(r"[^\x00-\x20\x7f]+")
+_WORD = re.compile(r"[^\x00-\x20\x7f]+")
 _STATUS = re.compile(r"(?i:SIP)/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.DOTALL)
 _REQUEST = re.compile(rf"([{TOKEN_CHARS}]+) ([^\x00-\x20\x7f]+) (?i:SIP)/2\.0")
 _VERSION = re.compile(r"SIP/[0-9]+\.[0-9]+", re.IGNORECASE)
@@ -636,14 +636,14 @@ def _tagged(value: str, tag: str) -> str:
 
 
 def _checked_uri(text: str) -> str:
-    if _URI_TEXT.fullmatch(text) is None:
+    if _WORD.fullmatch(text) is None:
         raise LocalError(f"not a Request-URI: {text[:80]!a}")
     encode(text)
     return text
 
 
 def _read_call_id(text: str) -> str:
-    if not text or " " in text or "\t" in text:
+    if _WORD.fullmatch(text) is None:
         raise peer_error("Call-ID: one word was expected", text, "RFC 3261 20.8")
     return text
 
