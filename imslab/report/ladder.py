@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from imslab.core.flow import Endpoint
+from imslab.diameter.dictionary import APPLICATION_CX
+from imslab.report.view import escape
 from imslab.trace.model import (
     DiameterRecord,
     MalformedRecord,
@@ -22,8 +24,6 @@ from imslab.trace.trace import Trace, method_of, status_of
 
 #: Columns from left to right.
 ORDER = (Role.UE, Role.PCSCF, Role.ICSCF, Role.SCSCF, Role.HSS, Role.UNKNOWN)
-#: Base protocol commands that keep a Diameter connection up; no part of a registration.
-_HOUSEKEEPING = frozenset({257, 280, 282})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +102,19 @@ def _arrow(record: Record, trace: Trace) -> Arrow | None:
                 failed=status is not None and status >= 300 and status not in (401, 407),
             )
         case DiameterRecord():
-            if record.message.command in _HOUSEKEEPING:
-                return None
             message = record.message
+            if message.application != APPLICATION_CX:  # capabilities, watchdogs, and what a core asks elsewhere
+                return None
             result = ""
             if not message.request:
                 experimental = message.experimental_result
-                result = f" {experimental}e" if experimental is not None else f" {message.result_code or '?'}"
+                result = f" exp {experimental}" if experimental is not None else f" {message.result_code or '?'}"
             return Arrow(
                 record,
                 _participant(record.sender, record.src),
                 _participant(record.receiver, record.dst),
                 message.name + result,
-                failed=bool(result) and not result.startswith(" 2"),
+                failed=bool(result) and not result.startswith((" 2", " exp 2")),
             )
         case MalformedRecord():
             role = trace.topology.role
@@ -157,8 +157,8 @@ def draw(ladder: Ladder, *, width: int = 0, style: Callable[[str, Arrow], str] |
     for arrow in ladder.arrows:
         frame = arrow.record.frames[-1] if arrow.record.frames else ""
         head = f"{arrow.record.time - ladder.start:9.3f} {frame!s:>6}  "
-        line = head + _line(arrow, place[arrow.source], place[arrow.target], count, gap)
-        yield line.rstrip() if style is None else style(line.rstrip(), arrow)
+        line = escape(head + _line(arrow, place[arrow.source], place[arrow.target], count, gap).rstrip(), keep="")
+        yield line if style is None else style(line, arrow)
 
 
 #: Time, frame number and their blanks.
@@ -167,7 +167,9 @@ _NARROWEST, _WIDEST = 13, 19
 
 
 def _gap(ladder: Ladder, count: int, width: int) -> int:
-    gap = min(max(_NARROWEST, *(len(each.title) + 1 for each in ladder.participants)), _WIDEST)
+    titles = (len(each.title) + 1 for each in ladder.participants)
+    labels = (len(arrow.label) + 4 for arrow in ladder.arrows if arrow.source != arrow.target)
+    gap = min(max(_NARROWEST, *titles, *labels), _WIDEST)
     if width:
         gap = max(_NARROWEST, min(gap, (width - _MARGIN) // max(count, 1)))
     return gap
@@ -179,19 +181,20 @@ def _fit(text: str, gap: int) -> str:
 
 def _line(arrow: Arrow, source: int, target: int, count: int, gap: int) -> str:
     cells = [("│" + " " * (gap - 1)) for _ in range(count)]
-    label = arrow.label + (" (again)" if arrow.again else "")
+    label = arrow.label
     if source == target:
         cells[source] = "●" + cells[source][1:]
         return "".join(cells).rstrip() + f"  {label}: {arrow.detail}"
     low, high = sorted((source, target))
     length = (high - low) * gap - 1
     dash = "═" if arrow.protected else "─"
-    if len(label) > length - 4:
-        label = label[: length - 5] + "…"
-    body = f" {label} ".center(length - 1, dash) if length > len(label) + 2 else label.ljust(length - 1)
+    if len(label) > length - 3:
+        label = label[: length - 4] + "…"
+    body = f" {label} ".center(length - 1, dash)
     body = body + "▶" if target > source else "◀" + body
     line = "".join(cells[:low]) + "│" + body + "".join(cells[high:])
-    return line.rstrip() + (f"  {arrow.detail}" if arrow.detail else "")
+    beside = [arrow.detail, "again" if arrow.again else ""]
+    return f"{line.rstrip()}  {' '.join(filter(None, beside))}"
 
 
 def mermaid(ladder: Ladder) -> Iterable[str]:

@@ -1,0 +1,52 @@
+"""The document and the lines at the end of a run."""
+
+from __future__ import annotations
+
+import json
+
+from imslab.report.summary import lines, summarise, worst
+from imslab.rules.clauses import Finding, Level
+from imslab.trace.model import Role
+from tests.report.build import CK, IK, trace
+
+FINDINGS = [
+    Finding("CHL-10", "33.203 6.1.1", Level.VIOLATION, Role.PCSCF, (6,), "the 401 still carries ck\x1b[2J"),
+    Finding("SEC-01", "33.203 Annex H", Level.NOTE, Role.UE, (), "spi-c is not padded"),
+]
+
+
+def test_the_document_has_what_programs_were_promised() -> None:
+    document = json.loads(json.dumps(summarise(trace(), FINDINGS)))
+    assert document["verdict"] == "fail"
+    (registration,) = document["registrations"]
+    assert registration["impu"] == "sip:a@ims.example"
+    assert registration["outcome"] == "challenge-unanswered"
+    assert set(registration) >= {"impi", "impu", "outcome", "algorithm", "autn", "response", "sa", "steps"}
+    assert document["findings"][0] == {
+        "rule": "CHL-10",
+        "clause": "33.203 6.1.1",
+        "level": "violation",
+        "role": "P-CSCF",
+        "records": [6],
+        "text": "the 401 still carries ck\x1b[2J",
+    }
+
+
+def test_the_lines_say_the_same_and_obey_nobody() -> None:
+    text = "\n".join(lines(trace(), FINDINGS))
+    assert "violation P-CSCF CHL-10     frame 6: the 401 still carries ck\\x1b[2J  [33.203 6.1.1]" in text
+    assert "note      UE     SEC-01     spi-c is not padded  [33.203 Annex H]" in text
+    assert text.endswith("fail: 0 of 1 registrations succeeded; 1 violation, 1 note")
+    assert "\x1b" not in text
+
+
+def test_neither_holds_a_key() -> None:
+    text = json.dumps(summarise(trace(), FINDINGS)) + "\n".join(lines(trace(), FINDINGS))
+    assert CK not in text
+    assert IK not in text
+
+
+def test_the_worst_level_counts() -> None:
+    assert worst(FINDINGS) is Level.VIOLATION
+    assert worst(FINDINGS[1:]) is Level.NOTE
+    assert worst([]) is None
