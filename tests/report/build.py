@@ -23,7 +23,7 @@ def register(vias: int = 1, extra: str = "") -> bytes:
 
 
 def challenge(vias: int, keys: str = "") -> bytes:
-    via = "".join(f"Via: SIP/2.0/UDP 192.0.2.{2 - n};branch=z9hG4bK{vias}{n}\r\n" for n in range(vias))
+    via = "".join(f"Via: SIP/2.0/UDP 192.0.2.{2 - n};branch=z9hG4bK{vias}{n}0\r\n" for n in range(vias))
     return (
         f"SIP/2.0 401 Unauthorized\r\n{via}From: <sip:a@ims.example>;tag=1\r\nTo: <sip:a@ims.example>;tag=2\r\n"
         f'Call-ID: c1\r\nCSeq: 1 REGISTER\r\nWWW-Authenticate: Digest realm="ims.example", nonce="bm9uY2U=", '
