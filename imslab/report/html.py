@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from imslab.report.ladder import Arrow, Ladder
-from imslab.report.view import record_text
+from imslab.report.view import escape, record_text
 
 
 def write_html(
@@ -18,6 +18,7 @@ def write_html(
     from jinja2 import Environment, PackageLoader  # half of what a run without a report would spend on imports
 
     environment = Environment(loader=PackageLoader("imslab.report", ""), autoescape=True, trim_blocks=True)
+    environment.finalize = lambda value: escape(value) if isinstance(value, str) else value
     place = {each: index for index, each in enumerate(ladder.participants)}
     rows = [_row(arrow, place[arrow.source], place[arrow.target], ladder.start, show_keys) for arrow in ladder.arrows]
     return environment.get_template("template.html").render(
