@@ -129,8 +129,8 @@ def _error(reason: str, octets: bytes = b"") -> PeerError:
 
 
 def _name(element: ElementTree.Element) -> str:
-    # Documents come with and without a namespace; comments have no name at all.
-    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+    # Documents come with and without a namespace.
+    return element.tag.rpartition("}")[2]
 
 
 def _reginfo(root: ElementTree.Element) -> RegInfo:
@@ -192,9 +192,8 @@ def _contact(element: ElementTree.Element) -> RegContact:
 
 
 def _keep(element: ElementTree.Element, extra: list[str]) -> None:
-    if _name(element):
-        element.tail = None
-        extra.append(ElementTree.tostring(element, encoding="unicode"))
+    element.tail = None
+    extra.append(ElementTree.tostring(element, encoding="unicode"))
 
 
 def _text(element: ElementTree.Element) -> str:
