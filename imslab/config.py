@@ -71,7 +71,7 @@ class SubscriberConfig(Part):
     op: Key | None = Field(default=None, description="OP (TUAK: TOP), 32 (64) hex digits; or opc")
     algorithm: Literal["milenage", "tuak", "xor"] = Field(default="milenage", description="milenage, tuak or xor")
     amf: Annotated[str, BeforeValidator(_digits)] = Field(
-        default="8000", pattern=r"^[0-9a-fA-F]{4}$", description="4 hex digits"
+        default="0000", pattern=r"^[0-9a-fA-F]{4}$", description="4 hex digits; bit 0 is 0 for IMS (33.102 Annex H)"
     )
     sqn: int = Field(default=0, ge=0, lt=1 << 48, description="where the HSS's sequence numbers start")
     sqn_ms: int = Field(default=0, ge=0, lt=1 << 48, description="where the card's memory starts")
