@@ -35,7 +35,7 @@ class Profile:
     digests: tuple[str, ...] = ("AKAv2-SHA-256", "AKAv2-MD5", "AKAv1-MD5")
     qops: tuple[str, ...] = ("auth", "auth-int")
     pad_spis: bool = True
-    prot_and_mod: bool = True
+    prot_and_mod: bool = False
     algorithm_first: bool = True
     supported: tuple[str, ...] = ("path",)
     allow: tuple[str, ...] = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "MESSAGE", "NOTIFY")
@@ -72,14 +72,15 @@ PROFILES: dict[str, Profile] = {
             digests=("AKAv1-MD5",),
             qops=("auth-int", "auth"),
             pad_spis=False,
+            prot_and_mod=True,
             supported=("path", "gruu", "sec-agree"),
             user_agent="SM-T515-TB4 Samsung IMS 6.0",
             features=';q=1.0;+g.3gpp.icsi-ref="urn%3Aurn-7%3A3gpp-service.ims.icsi.mmtel";+g.3gpp.smsip',
             port_c=6301,
             port_s=6300,
         ),
-        # Xiaomi: leaves out prot and mod.
-        Profile("xiaomi", offers=combinations(12), digests=("AKAv1-MD5",), pad_spis=False, prot_and_mod=False),
+        # Xiaomi: leaves out prot and mod, and does not pad.
+        Profile("xiaomi", offers=combinations(12), digests=("AKAv1-MD5",), pad_spis=False),
     )
 }
 

@@ -5,6 +5,8 @@
     established  the 200 has come; registration + 30 s, never shortened                   (7.4.1a)
     old          a newer set is established; goes when the P-CSCF has used the new one
                  and nothing is under way on this one any more, at latest when it expires (7.4.1a)
+    ending       nobody is registered through it any more; goes when the transaction that ended
+                 the registration is over, so that its repetitions are still answered    (24.229 5.1.1.6.2, 5.1.1.7)
 
 At most one set is temporary, one established, one old: six SAs per direction, the bound of 7.1 rule 3.
 """
@@ -38,6 +40,7 @@ class Standing(StrEnum):
     TEMPORARY = "temporary"
     ESTABLISHED = "established"
     OLD = "old"
+    ENDING = "ending"
 
 
 @dataclass(slots=True)
@@ -127,7 +130,9 @@ class SaTable:
 
     def is_protected_port(self, port: int) -> bool:
         """True for a port on which nothing clear is sent or received (33.203 7.1)."""
-        return port == self.port_s != 0 or any(port == each.offer.port_c for each in self.sets.values())
+        return port == self.port_s != 0 or any(
+            port in (each.offer.port_c, each.offer.port_s) for each in self.sets.values()
+        )
 
     def find(self, flow: Flow) -> UeSet | None:
         """The set whose ports a flow has."""

@@ -9,6 +9,7 @@ In: what is legal under which protection is the table LEGAL; everything else is 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import ClassVar
@@ -38,7 +39,7 @@ class Way(StrEnum):
 
     CLEAR = "clear"
     OWN = "the set that the request went through"
-    LIVE = "another set that is established or old"
+    LIVE = "another set that is established, old or ending"
     TEMPORARY = "a temporary set that is not the request's"
     FORBIDDEN = "clear on a protected port, or a set that is not ours"
 
@@ -113,7 +114,7 @@ class Sent:
         self.then(txn, response, arrival)
 
 
-class UeTraffic(SipNode):
+class UeTraffic(SipNode, ABC):
     """The UE's ways in and out."""
 
     role: ClassVar[str] = "UE"
@@ -140,6 +141,7 @@ class UeTraffic(SipNode):
         chosen = self.config.pcscf[self.pcscf_index % len(self.config.pcscf)]
         return chosen if chosen.port else Endpoint(chosen.host, 5060)
 
+    @abstractmethod
     def on_silence(self) -> None:
         """A protected request was never answered, and nothing else came through its set meanwhile."""
 
@@ -153,8 +155,9 @@ class UeTraffic(SipNode):
 
     def sent_by(self, sas: UeSet | None) -> Endpoint:
         """What Via and Contact say: port_us with a set (24.229 5.1.1.2.2), the unprotected port without."""
-        clear = sas is None or "ue-clear-port-in-via" in self.faults
-        return Endpoint(self.host, self.config.port if clear else self.sas.port_s)
+        if sas is None or "ue-clear-port-in-via" in self.faults:
+            return Endpoint(self.host, self.config.port)
+        return Endpoint(self.host, sas.offer.port_s)
 
     def send(
         self, request: Request, then: Then, asked: Asked, sas: UeSet | None, transport: Transport | None = None
@@ -163,11 +166,12 @@ class UeTraffic(SipNode):
         # 24.229 5.1.1.2.1 d): an empty rport in clear. Inside SAs answers go to port_us, whatever the source port was.
         rport = ";rport" if sas is None and "ue-no-rport" not in self.faults else ""
         if transport is None:
-            transport = self._choose_transport(request, sas, rport)
+            transport = self.choose_transport(request, sas, rport)
         sent = Sent(self, asked, sas, request.copy(), then)
         return self.request(request, self.way_out(sas, transport), sent, sent_by=self.sent_by(sas), via_params=rport)
 
-    def _choose_transport(self, request: Request, sas: UeSet | None, rport: str) -> Transport:
+    def choose_transport(self, request: Request, sas: UeSet | None, rport: str) -> Transport:
+        """By the configuration, and by size where that is automatic."""
         mode = self.config.effective_transport
         if mode != "auto":
             return Transport(mode)
@@ -196,7 +200,7 @@ class UeTraffic(SipNode):
             return super().reply_flow(request, arrival)
         if self.config.profile.udp_answers == "server" or "ue-answers-from-server-port" in self.faults:
             port = request.via[0].port or 5060
-            return Flow(Transport.UDP, Endpoint(self.host, self.sas.port_s), Endpoint(sas.pcscf, port))
+            return Flow(Transport.UDP, Endpoint(self.host, sas.offer.port_s), Endpoint(sas.pcscf, port))
         return sas.flow(Transport.UDP, self.host)
 
     def detour(self, flow: Flow) -> Flow | None:
@@ -227,20 +231,22 @@ class UeTraffic(SipNode):
 
     def admit(self, message: Message, arrival: ev.Arrival) -> bool:
         """Whether the message came by a legal way; note that its set was heard."""
-        if isinstance(message, Response):
-            if not self._admit_answer(message, arrival):
-                return False
-        elif self.way_in(arrival, None) not in LEGAL_REQUESTS and self.config.ipsec:
-            if "ue-answers-clear-requests" not in self.faults:
-                assert isinstance(message, Request)
-                self._discard(f"{message.method} {self.way_in(arrival, None)}", arrival)
-                return False
-        sas = self.sets.get(arrival.sas) if arrival.sas is not None else None
+        allowed = (
+            self._admit_answer(message, arrival) if isinstance(message, Response) else self._admit_request(arrival)
+        )
+        sas = self.sets.get(arrival.sas) if allowed and arrival.sas is not None else None
         if sas is not None:
             sas.heard_at = self.now
             # 33.203 7.4.1a: a further message on the new set, after the 200, lets the old set go.
             sas.confirmed = sas.confirmed or sas.standing is Standing.ESTABLISHED
-        return True
+        return allowed
+
+    def _admit_request(self, arrival: ev.Arrival) -> bool:
+        way = self.way_in(arrival, None)
+        if way in LEGAL_REQUESTS or not self.config.ipsec or "ue-answers-clear-requests" in self.faults:
+            return True
+        self._discard(f"a request: {way}", arrival)
+        return False
 
     def _admit_answer(self, response: Response, arrival: ev.Arrival) -> bool:
         txn = self.transactions.find_client(response)
