@@ -63,7 +63,7 @@ class Wrong:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A rule broken. records: frame numbers, the first is where to look."""
+    """A rule broken. records: frame numbers, the first is where to look (see `frames_of`)."""
 
     rule: str
     clause: str
@@ -119,9 +119,21 @@ class Rule:
                 self.printed_clause,
                 wrong.level or self.level,
                 wrong.role or self.role,
-                tuple(dict.fromkeys(frame for record in wrong.records for frame in record.frames[-1:])),
+                frames_of(*wrong.records),
                 wrong.text,
             )
+
+
+def frames_of(first: Record | None = None, *others: Record) -> tuple[int, ...]:
+    """The frames that prove a finding.
+
+    Of the first record the frame that completes it, then those that show it at other capture points; of each further
+    record the frame that completes it.
+    """
+    if first is None:
+        return ()
+    found = [*first.frames[-1:], *first.copies, *(frame for record in others for frame in record.frames[-1:])]
+    return tuple(dict.fromkeys(found))
 
 
 #: All rules by id, in the order in which they are declared.

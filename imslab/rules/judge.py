@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from imslab.core.errors import PeerError
-from imslab.rules.clauses import RULES, Finding, Level, Rule, Subject
+from imslab.rules.clauses import RULES, Finding, Level, Rule, Subject, frames_of
 from imslab.trace.model import DiameterRecord, SipRecord
-from imslab.trace.trace import Trace
+from imslab.trace.trace import Trace, method_of, status_of
 
 #: The finding about a message that a rule could not read where it had to.
 UNREADABLE = "UNREADABLE"
@@ -17,33 +18,60 @@ def judge(trace: Trace, rules: Iterable[Rule] | None = None) -> list[Finding]:
     """All findings about a trace, in the order of the frames that prove them.
 
     A rule that meets a header it cannot read cannot judge by it; that header is then a finding itself (UNREADABLE).
+    What is wrong with a message is wrong with its retransmissions: that is one finding, which names them all.
     """
     bench = Bench(RULES.values() if rules is None else rules)
-    findings: list[Finding] = []
+    court = _Court(trace)
     for record in trace.records:
         if isinstance(record, SipRecord):
             for rule in bench.for_sip(record):
-                _try(rule, record, trace, findings)
+                court.hear(rule, record)
         elif isinstance(record, DiameterRecord):
             for rule in bench.for_diameter(record):
-                _try(rule, record, trace, findings)
+                court.hear(rule, record)
     for kind, subjects in (("sa", trace.sas), ("registration", trace.registrations), ("trace", (None,))):
         for rule in bench.others.get(kind, ()):
             for subject in subjects:
-                _try(rule, subject, trace, findings)
+                court.hear(rule, subject)
     order = {level: place for place, level in enumerate(Level)}
-    findings.sort(key=lambda finding: (finding.records[0] if finding.records else 0, order[finding.level]))
-    return list(dict.fromkeys(findings))
+    return sorted(
+        court.findings, key=lambda finding: (finding.records[0] if finding.records else 0, order[finding.level])
+    )
 
 
-def _try(rule: Rule, subject: Subject, trace: Trace, findings: list[Finding]) -> None:
-    try:
-        findings.extend(rule.judge(subject, trace))
-    except PeerError as error:
-        if isinstance(subject, SipRecord | DiameterRecord):
-            findings.append(
-                Finding(UNREADABLE, error.clause, Level.WARNING, subject.sender, subject.frames[-1:], error.reason)
-            )
+class _Court:
+    """The findings so far, each once."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._findings: dict[tuple[object, ...], Finding] = {}
+
+    @property
+    def findings(self) -> list[Finding]:
+        """All of them, in the order in which they were found."""
+        return list(self._findings.values())
+
+    def hear(self, rule: Rule, subject: Subject) -> None:
+        """Apply a rule to one subject."""
+        try:
+            for finding in rule.judge(subject, self._trace):
+                self._keep(finding, subject)
+        except PeerError as error:
+            if isinstance(subject, SipRecord | DiameterRecord):
+                frames = frames_of(subject)
+                self._keep(
+                    Finding(UNREADABLE, error.clause, Level.WARNING, subject.sender, frames, error.reason), subject
+                )
+
+    def _keep(self, finding: Finding, subject: Subject) -> None:
+        # two that say the same of one message, and of its retransmissions, are one
+        about: object = self._trace.original(subject) if isinstance(subject, SipRecord) else finding.records
+        key = (finding.rule, finding.clause, finding.level, finding.role, finding.text, about)
+        known = self._findings.get(key)
+        if known is not None:
+            more = tuple(frame for frame in finding.records if frame not in known.records)
+            finding = replace(known, records=known.records + more)
+        self._findings[key] = finding
 
 
 class Bench:
@@ -65,12 +93,8 @@ class Bench:
 
     def for_sip(self, record: SipRecord) -> list[Rule]:
         """The rules that concern this message."""
-        message = record.message
-        status = None if message.is_request else message.status
-        try:
-            method = message.method
-        except PeerError:
-            method = ""
+        status, method = status_of(record), method_of(record)
+        is_request = status is None
         key = (record.hop, method, status)
         found = self._sip_by.get(key)
         if found is None:
@@ -80,7 +104,7 @@ class Bench:
                 if (rule.hops is None or record.hop in rule.hops)
                 and (rule.methods is None or method in rule.methods)
                 and (rule.statuses is None or status in rule.statuses)
-                and (rule.request is None or rule.request is message.is_request)
+                and (rule.request is None or rule.request is is_request)
             ]
             self._sip_by[key] = found
         return found

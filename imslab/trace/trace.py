@@ -157,9 +157,18 @@ class Trace:
             return None
         return next((each for each in self._transactions.get(key, ()) if each.message.is_request), None)
 
+    def transaction(self, record: SipRecord) -> list[SipRecord]:
+        """All requests and responses of its transaction on its own hop, in order; none where there is no branch."""
+        key = _transaction(record)
+        return [] if key is None else list(self._transactions.get(key, ()))
+
     def is_retransmission(self, record: SipRecord) -> bool:
         """True when the same request or the same response went the same way before."""
         return record in self._retransmissions
+
+    def original(self, record: SipRecord) -> SipRecord:
+        """The first sending of a retransmission; any other message itself."""
+        return self._retransmissions.get(record, record)
 
     def relayed(self, record: SipRecord) -> SipRecord | None:
         """The same message on the next hop: sent by the receiver of this one, with the same Call-ID, CSeq and kind."""
@@ -262,15 +271,14 @@ class Trace:
         return index
 
     @cached_property
-    def _retransmissions(self) -> set[SipRecord]:
-        found: set[SipRecord] = set()
+    def _retransmissions(self) -> dict[SipRecord, SipRecord]:
+        found: dict[SipRecord, SipRecord] = {}
         for records in self._transactions.values():
-            seen: set[tuple[Endpoint, Endpoint, int | None]] = set()
+            seen: dict[tuple[Endpoint, Endpoint, int | None], SipRecord] = {}
             for record in records:
-                kind = (record.src, record.dst, status_of(record))
-                if kind in seen:
-                    found.add(record)
-                seen.add(kind)
+                first = seen.setdefault((record.src, record.dst, status_of(record)), record)
+                if first is not record:
+                    found[record] = first
         return found
 
     @cached_property
