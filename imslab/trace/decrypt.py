@@ -163,7 +163,7 @@ def decrypt(packets: Iterable[Packet], trace: Trace, stream: BinaryIO) -> Decryp
                 shown.octets,
                 shown.comment,
                 original_length=shown.original_length,
-                nanoseconds=shown.nanoseconds,
+                nanoseconds=shown.nanoseconds or None,
             )
             count += 1
     except PeerError:

@@ -14,6 +14,7 @@ and is passed over where it is not.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from struct import Struct
 from typing import NamedTuple
@@ -135,7 +136,7 @@ class Dissector:
         self._associations = Associations(self.keys)
         self._offers: dict[tuple[str, str], SipRecord] = {}
         self._agreements: set[tuple[object, ...]] = set()
-        self._closed: dict[tuple[str, int], list[_Closed]] = {}
+        self._closed: dict[tuple[str, int], deque[_Closed]] = {}
         self._closed_octets = 0
         self._owners: list[tuple[EspRecord, Sighting, Association | None]] = []
 
@@ -413,7 +414,8 @@ class Dissector:
             return
         if not client or not server:
             return
-        key = (offer.src.host, answer.src.host, rand, tuple(client), tuple(server))
+        transaction = offer.message.get("Call-ID"), offer.message.get("CSeq")
+        key = (offer.src.host, answer.src.host, rand, transaction, tuple(client), tuple(server))
         if key in self._agreements:  # sent again
             return
         self._agreements.add(key)
@@ -478,17 +480,24 @@ class Dissector:
             self._payload(next_header, payload, closed.src, closed.dst, 0, closed.where, closed.depth + 1)
 
     def _close(self, closed: _Closed) -> None:
-        """Keep an ESP packet for later; when there are too many, the oldest SA's stay closed for good."""
-        self._closed.setdefault((closed.record.dst, closed.record.spi), []).append(closed)
+        """Keep an ESP packet for later; when there are too many, the oldest of one SA stay closed for good."""
+        self._closed.setdefault((closed.record.dst, closed.record.spi), deque()).append(closed)
         self._closed_octets += len(closed.packet)
         while self._closed_octets > MAX_CLOSED:
-            for each in self._take_closed(next(iter(self._closed))):
-                self._owners.append((each.record, each.sighting, None))
+            address, waiting = next(iter(self._closed.items()))
+            given_up = waiting.popleft()
+            if not waiting:
+                del self._closed[address]
+            self._closed_octets -= len(given_up.packet)
+            self._owners.append((given_up.record, given_up.sighting, self._newest(address)))
 
-    def _take_closed(self, address: tuple[str, int]) -> list[_Closed]:
-        taken = self._closed.pop(address, [])
+    def _take_closed(self, address: tuple[str, int]) -> Iterable[_Closed]:
+        taken = self._closed.pop(address, ())
         self._closed_octets -= sum(len(closed.packet) for closed in taken)
         return taken
+
+    def _newest(self, address: tuple[str, int]) -> Association | None:
+        return next(iter(self._associations.find(*address)), None)
 
     def _reopen(self, association: Association) -> None:
         """Open what waited for the keys of a set."""
@@ -504,7 +513,7 @@ class Dissector:
             if self._open(closed):
                 continue
             record = closed.record
-            owner = next(iter(self._associations.find(*address)), None)
+            owner = self._newest(address)
             self._owners.append((record, closed.sighting, owner))
             view = None if owner is None else owner.view(*address)
             content = (

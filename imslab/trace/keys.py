@@ -122,8 +122,11 @@ class KeyRing:
         algorithm = self.algorithm(impi)
         if algorithm is not None:
             res, ck, ik, _ = algorithm.f2345(rand)
-            if not any(each.ck == ck and each.ik == ik for each in found):
-                found.append(SessionKeys(ck, ik, res, "K"))
+            computed = SessionKeys(ck, ik, res, "K")
+            # a 401 shows CK and IK without RES
+            place = next((at for at, each in enumerate(found) if each.ck == ck and each.ik == ik), len(found))
+            if place == len(found) or found[place].res is None:
+                found[place : place + 1] = [computed]
         return found + self._loose
 
     # --- files ---

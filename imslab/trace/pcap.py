@@ -49,7 +49,8 @@ _NANO = 1_000_000_000
 class Packet(NamedTuple):
     """One captured packet.
 
-    number: its frame number, from 1, as Wireshark counts. time: seconds since the epoch; nanoseconds: the same, exact.
+    number: its frame number, from 1, as Wireshark counts. time: seconds since the epoch; nanoseconds: the same, exact
+    (0 in a packet that was not read from a file).
     point: the name of the interface in a pcapng file ("#N" when it has none), "" in a pcap file.
     octets: what was captured, from the link layer on; original_length: how long it was on the wire.
     """

@@ -120,6 +120,9 @@ class Topology:
         undecided: list[Endpoint] = []
         for chain in chains.values():
             vias, last = max(chain, key=lambda each: each[0])
+            for come, record in chain:
+                if come < vias:
+                    self._meet(record.dst, Role.ICSCF)
             if vias >= 3:
                 self._meet(last.dst, Role.SCSCF)
             elif last.dst not in self.endpoints:

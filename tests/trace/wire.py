@@ -40,7 +40,7 @@ class Wire:
         self.now = 1000.0
         self._ident = 0
         self._sequence: dict[tuple[Endpoint, Endpoint], int] = {}
-        self._sealers: dict[int, Sealer] = {}
+        self._sealers: dict[tuple[int, bytes], Sealer] = {}
 
     def ip(self, octets: bytes, point: str = "", linktype: int = LINKTYPE_RAW) -> int:
         """A whole frame; its number."""
@@ -59,7 +59,7 @@ class Wire:
     def wrap(self, src: Endpoint, dst: Endpoint, protocol: int, payload: bytes, sa: Sa | None = None) -> bytes:
         """An IP packet, through an SA if one is given."""
         if sa is not None:
-            sealer = self._sealers.setdefault(sa.spi, Sealer(sa, SeededEntropy(sa.spi)))
+            sealer = self._sealers.setdefault((sa.spi, sa.ik), Sealer(sa, SeededEntropy(sa.spi)))
             protocol, payload = ESP, sealer.seal(protocol, payload)
         self._ident += 1
         return build_ip(pack_host(src.host), pack_host(dst.host), protocol, payload, ident=self._ident)
@@ -160,7 +160,7 @@ class Registration:
         self.alg, self.ealg = alg, ealg
         self.call = call
         self.cseq = 1
-        rand = bytes([sqn & 0xFF]) * 16
+        rand = sqn.to_bytes(2, "big") * 8
         self.vector: Vector = generate(Milenage(K, OPC), rand, sqn, b"\x80\0")
         self.uc, self.us = Endpoint(UE.host, 6001), Endpoint(UE.host, 6002)
         self.pc, self.ps = Endpoint(PCSCF.host, 7001), Endpoint(PCSCF.host, 7002)
@@ -186,6 +186,7 @@ class Registration:
     def authorization(self, *, res: bytes | None = None, qop: str = "auth", auts: bytes = b"") -> str:
         """The answer to the challenge."""
         more = f',auts="{b64encode(auts).decode()}"' if auts else ""
+        protection = f',qop={qop},nc=00000001,cnonce="c"' if qop else ""
         digest = digest_response(
             algorithm="AKAv1-MD5",
             username=IMPI,
@@ -201,7 +202,7 @@ class Registration:
         )
         return (
             f'Authorization: Digest username="{IMPI}",realm="{REALM}",nonce="{self.vector.nonce}",uri="sip:{REALM}"'
-            f',response="{digest}",algorithm=AKAv1-MD5,qop={qop},nc=00000001,cnonce="c"{more}'
+            f',response="{digest}",algorithm=AKAv1-MD5{protection}{more}'
         )
 
     def first(self, *headers: str, expires: int = 600) -> int:
