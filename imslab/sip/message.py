@@ -237,8 +237,9 @@ class Message(HeaderRows, ABC):
         # RFC 3261 7.3.1: each row of these is one value, whatever commas it holds.
         cached: list[D] | None = self._cache.get(key)
         if cached is None:
-            read = [kind.parse(row) for row in self._of_key(key)]
-            cached = self._cache[key] = [value for value in read if value.scheme.lower() == "digest"]
+            # Credentials of another scheme need not be name=value pairs ("Basic QWxh…"): they are not looked into.
+            digests = [row for row in self._of_key(key) if row.lower().split(None, 1)[:1] == ["digest"]]
+            cached = self._cache[key] = [kind.parse(row) for row in digests]
         return [value.copy() for value in cached]
 
     def _seconds(self, key: str, clause: str) -> int | None:
