@@ -45,7 +45,7 @@ from imslab.ipsec.sa import Offer, check_offer, choose, derive_set
 from imslab.roles.base import warning
 from imslab.roles.pcscf_config import PcscfConfig
 from imslab.roles.pcscf_contact import ContactKey, ContactState, contact_key, granted
-from imslab.roles.pcscf_gm import ADMITTED, What
+from imslab.roles.pcscf_gm import ADMITTED, What, push
 from imslab.roles.pcscf_proxy import OtherRequests, Refusal
 from imslab.roles.sa_table import Happening, SaRecord, Stage
 from imslab.sip.fields.digest import DigestChallenge, DigestCredentials
@@ -294,7 +294,7 @@ class Pcscf(OtherRequests):
         upstream.remove("Route")
         self._flag(upstream, flag if attempt.offered or attempt.temporary else "")
         if "pcscf-no-path" not in self.faults:
-            upstream.prepend("Path", f"<sip:{attempt.contact.token}@{self.config.mw};lr>")
+            push(upstream, "Path", f"<sip:{attempt.contact.token}@{self.config.mw};lr>")
         if "pcscf-no-require-path" not in self.faults and "path" not in [tag.lower() for tag in upstream.require]:
             upstream.add("Require", "path")
         if "pcscf-no-charging-vector" not in self.faults:
@@ -302,7 +302,7 @@ class Pcscf(OtherRequests):
         if "pcscf-no-visited-network" not in self.faults:
             upstream.set("P-Visited-Network-ID", f'"{self.config.network}"')
         if "pcscf-record-routes-register" in self.faults:
-            upstream.prepend("Record-Route", f"<sip:{self.config.mw};lr>")
+            push(upstream, "Record-Route", f"<sip:{self.config.mw};lr>")
 
     def _flag(self, upstream: Request, flag: str) -> None:
         """integrity-protected is ours alone (33.203 6.1.5, P.3). flag: "" leaves it out (Digest, not AKA)."""
@@ -628,7 +628,8 @@ def strip_keys(response: Response) -> None:
             continue  # what cannot be read might hold them
         challenge.remove("ck")
         challenge.remove("ik")
-        rows.append(str(challenge))
+        if challenge.params:
+            rows.append(str(challenge))
     if rows:
         response.replace("WWW-Authenticate", rows)
     else:
@@ -661,6 +662,6 @@ def usable_offers(mechanisms: Iterable[SecurityMechanism]) -> tuple[list[Offer],
 def _credentials(request: Request) -> list[tuple[str, DigestCredentials | None]]:
     """The rows of Authorization, those of scheme Digest read. Raises PeerError."""
     return [
-        (row, DigestCredentials.parse(row) if row.lower().startswith("digest ") else None)
+        (row, DigestCredentials.parse(row) if row.lower().split(None, 1)[:1] == ["digest"] else None)
         for row in request.rows("Authorization")
     ]

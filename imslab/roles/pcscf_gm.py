@@ -81,6 +81,14 @@ ADMITTED: dict[tuple[Protection, What], str] = {
 }
 
 
+def push(message: Message, name: str, value: str) -> None:
+    """Put a value on top of a list of routes, without putting the row before Via."""
+    if message.has(name):
+        message.prepend(name, value)
+    else:
+        message.add(name, value)
+
+
 class GmSide(Proxy):
     """The Gm half of the P-CSCF: protection, flows and timers of the UEs, and the SAs' life."""
 

@@ -28,7 +28,7 @@ from imslab.core.errors import PeerError
 from imslab.core.flow import Endpoint, Transport, canonical_host
 from imslab.roles.base import warning
 from imslab.roles.pcscf_contact import ContactKey, ContactState
-from imslab.roles.pcscf_gm import OF_THE_AGREEMENT, OF_THE_NETWORK
+from imslab.roles.pcscf_gm import OF_THE_AGREEMENT, OF_THE_NETWORK, push
 from imslab.roles.pcscf_regevent import RegEvents
 from imslab.roles.sa_table import SaRecord, Stage
 from imslab.sip.fields.address import NameAddr
@@ -133,7 +133,7 @@ class OtherRequests(RegEvents):
         gm = f"<sip:{contact.token}@{record.pc if 'pcscf-via-port-pc' in self.faults else record.ps};lr>"
         mw = f"<sip:{contact.token}@{self.config.mw};lr>"
         for route in (mw, gm) if to_ue else (gm, mw):
-            request.prepend("Record-Route", route)
+            push(request, "Record-Route", route)
 
     def _pop_own_routes(self, request: Request, token: str | None = None) -> list[Uri]:
         """Take our routes off the top (RFC 3261 16.4), those of one flow only; they are returned."""
