@@ -24,6 +24,10 @@ from imslab.trace.trace import Trace, method_of, status_of
 
 #: Columns from left to right.
 ORDER = (Role.UE, Role.PCSCF, Role.ICSCF, Role.SCSCF, Role.HSS, Role.UNKNOWN)
+#: What a box of the network told that is worth a line beside the messages; a UE's notes all are.
+SHOWN_NOTES = frozenset(
+    {"install-sas", "update-sas", "remove-sas", "sas-failed", "sas-expired", "discarded", "malformed"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,7 @@ def _arrow(record: Record, trace: Trace) -> Arrow | None:
                 protected=record.spi is not None,
                 failed=True,
             )
-        case NodeRecord():
+        case NodeRecord() if record.kind in SHOWN_NOTES or record.role is Role.UE:
             who = Participant(record.role, record.host if record.role is Role.UE else "")
             return Arrow(record, who, who, record.kind, record.text)
     return None

@@ -10,6 +10,7 @@ from typing import Any
 
 from imslab.report.view import escape
 from imslab.rules.clauses import Finding, Level
+from imslab.trace.model import SaView
 from imslab.trace.registration import Registration, verdict
 from imslab.trace.trace import Trace
 
@@ -39,8 +40,13 @@ def worst(findings: Iterable[Finding]) -> Level | None:
 
 def lines(trace: Trace, findings: Sequence[Finding], style: Style = plain) -> Iterator[str]:
     """The document for people: registrations with their SAs, then findings, then the verdict."""
+    shown: set[int] = set()
     for registration in trace.registrations:
-        yield from _registration(registration, style)
+        yield _registration(registration, style)
+        for sa in registration.sas:
+            if id(sa) not in shown:  # a registration inside an older one's set says nothing new of it
+                shown.add(id(sa))
+                yield _sa(sa)
     if findings:
         yield ""
     for finding in findings:
@@ -56,16 +62,17 @@ def lines(trace: Trace, findings: Sequence[Finding], style: Style = plain) -> It
     yield f"{style(result, result)}: {done} of {len(trace.registrations)} registrations succeeded; {told}"
 
 
-def _registration(registration: Registration, style: Style) -> Iterator[str]:
-    outcome = str(registration.outcome)
-    good = "pass" if registration.succeeded else "fail"
-    algorithm = f" {registration.algorithm}" if registration.algorithm else ""
+def _registration(registration: Registration, style: Style) -> str:
+    outcome = style(f"{registration.outcome:20}", "pass" if registration.succeeded else "fail")
+    parts = [f"{outcome} {escape(registration.impi, keep='')}"]
+    if registration.challenges:
+        parts.append(f"{registration.algorithm} AUTN {registration.autn},")
     qop = f" ({registration.qop})" if registration.qop else ""
-    yield (
-        f"{style(f'{outcome:20}', good)} {escape(registration.impi, keep='')}{algorithm}"
-        f"  AUTN {registration.autn}, response {registration.response}{qop}"
-    )
-    for sa in registration.sas:
-        icv = f"{sa.icv_ok} ok" + (f", {sa.icv_bad} BAD" if sa.icv_bad else "")
-        replayed = f", {sa.replayed} replayed" if sa.replayed else ""
-        yield f"    {sa.spi:#010x}  {sa.src} → {sa.dst}  {sa.alg}/{sa.ealg}  {sa.packets} packets, ICV {icv}{replayed}"
+    parts.append(f"response {registration.response}{qop}")
+    return "  ".join(parts)
+
+
+def _sa(sa: SaView) -> str:
+    icv = f"{sa.icv_ok} ok" + (f", {sa.icv_bad} BAD" if sa.icv_bad else "")
+    replayed = f", {sa.replayed} replayed" if sa.replayed else ""
+    return f"    {sa.spi:#010x}  {sa.src} → {sa.dst}  {sa.alg}/{sa.ealg}  {sa.packets} packets, ICV {icv}{replayed}"
