@@ -403,6 +403,12 @@ class Pcscf(OtherRequests):
     def _conclude(self, attempt: Attempt, input_: Input, response: Response | None) -> None:
         if attempt.done:
             return
+        if attempt.temporary is not None and attempt.temporary.stage is Stage.GONE:
+            # The UE has begun again meanwhile, or its time was over: this answer has no set to travel in, and says
+            # nothing of the newer one.
+            self.emit("outdated", f"an answer to {attempt.contact.key.impi} came after the end of its set")
+            self._end(attempt)
+            return
         if input_ in (Input.CHALLENGE, Input.KEYLESS) and attempt.chosen is None and attempt.temporary is None:
             input_ = Input.FAILURE if response is not None else input_  # Digest: no keys, no SAs
         impi = attempt.contact.key.impi

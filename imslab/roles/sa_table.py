@@ -90,7 +90,6 @@ LIFE: dict[tuple[Stage, Happening], tuple[tuple[Deed, ...], Stage]] = {
     (_T, _H.REFUSED_INSIDE): ((_D.CLOSE,), _C),  # 7.3.1.1, 7.4.2a: deleted after processing the 4xx
     (_T, _H.REFUSED): ((_D.REMOVE,), _G),  # 7.3.1.2, 7.3.1.3, 7.4.2a
     (_T, _H.CHALLENGED): ((_D.REMOVE,), _G),  # 7.3.1.4: everything of the previous procedure
-    (_T, _H.OUTDATED): ((_D.REMOVE,), _G),
     (_E, _H.RENEWED): ((_D.WATCH,), _K),  # 7.4.2a: SM1 was protected by it
     (_E, _H.OUTDATED): ((_D.REMOVE,), _G),  # 7.4.2a: SM1 was clear, or protected by another
     (_E, _H.DEREGISTERED): ((_D.CLOSE,), _C),  # 24.229 5.2.5

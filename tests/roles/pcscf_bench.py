@@ -281,7 +281,8 @@ class Bench:
     ) -> Sas:
         """The whole procedure."""
         sas = self.challenged(sas, under=under, **changes)
-        self.ok(self.answer(sas), expires=expires)
+        again = {name: changes[name] for name in ("impi", "impu", "contact") if name in changes}
+        self.ok(self.answer(sas, **again), expires=expires)
         return sas
 
     def in_dialog_headers(self, method: str, **changes: str) -> list[tuple[str, str]]:
