@@ -13,7 +13,9 @@ from imslab.cli import errors
 
 #: Command → (where it is, as "module:attribute"; the line that `imslab --help` shows).
 COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("imslab.cli.run:run", "Register simulated UEs through a simulated core, and judge what happened."),
     "aka": ("imslab.cli.aka:aka", "Calculate with a card's key: what is in a nonce, the response, the AUTS."),
+    "pcap": ("imslab.cli.pcap:pcap", "Judge a capture, draw it, open its ESP."),
 }
 
 

@@ -26,11 +26,17 @@ def write_html(
         reason=reason,
         footer=footer,
         report=report,
-        sas=[sa for registration in report["registrations"] for sa in registration["sa"]],
+        sas=_sas(report),
         participants=[each.title for each in ladder.participants],
         columns=len(ladder.participants),
         rows=rows,
     )
+
+
+def _sas(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every SA once: a refresh or de-registration goes through those of an earlier registration."""
+    every = (sa for registration in report["registrations"] for sa in registration["sa"])
+    return list({(sa["spi"], sa["dst"], sa["sport"]): sa for sa in every}.values())
 
 
 def _row(arrow: Arrow, source: int, target: int, start: float, show_keys: bool) -> dict[str, Any]:
