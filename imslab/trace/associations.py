@@ -17,7 +17,7 @@ from imslab.core.sa import Sa
 from imslab.ipsec.esp import Inspected, Opener
 from imslab.ipsec.sa import COMBINATIONS
 from imslab.sip.fields.security import SecurityMechanism
-from imslab.trace.keys import ANYWHERE, KeyRing
+from imslab.trace.keys import ANYWHERE, KeyRing, SessionKeys
 from imslab.trace.model import SaSetView, SaView
 
 #: A capture's order is not quite that of arrival: a window wider than a receiver's tells repeats all the same.
@@ -140,6 +140,11 @@ class Association:
         return made
 
     @property
+    def agreed_on(self) -> bool:
+        """True for the set of an agreement, False for a single SA from a key file."""
+        return bool(self._pairs)
+
+    @property
     def has_keys(self) -> bool:
         """True when there is something to try."""
         return bool(self._candidates)
@@ -149,6 +154,10 @@ class Association:
         if not self._pairs or self.chosen is not None:
             return False
         sessions = keys.sessions(self.rand, self.impi)
+        spis = {spi for _, spi in self.addresses()}
+        # an SA of a key file brings the keys of all four (33.203 6.2)
+        given = {(sa.ck, sa.ik): SessionKeys(sa.ck, sa.ik, None, "key file") for sa in keys.sas if sa.spi in spis}
+        sessions.extend(given.values())
         if len(sessions) == self._announced:
             return False
         self._announced = len(sessions)
@@ -253,7 +262,7 @@ class Associations:
             del same[:-SAME_SPI]
         if association.rand:
             self._waiting.setdefault(association.rand, []).append(association)
-            association.use(keys)
+        association.use(keys)
 
     def proved(self) -> list[Sa]:
         """All SAs, with their keys, of sets in which a packet has verified."""

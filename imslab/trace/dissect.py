@@ -560,7 +560,7 @@ class Dissector:
 
     def _views(self) -> list[SaView]:
         """All SAs with what was counted: a packet counts once for every point that shows it."""
-        views = [view for association in self._associations.all for view in association.views]
+        views = [view for association in self._associations.all if association.agreed_on for view in association.views]
         strangers: dict[tuple[str, str, int], SaView] = {}
         for record, sighting, owner in self._owners:
             view = None if owner is None else owner.view(record.dst, record.spi)
@@ -574,6 +574,8 @@ class Dissector:
                     views.append(view)
             elif view.dst.host == ANYWHERE:
                 view.src, view.dst = Endpoint(record.src, 0), Endpoint(record.dst, 0)
+            if owner is not None and not owner.agreed_on and not view.packets:
+                views.append(view)  # an SA of a key file shows itself with its first packet
             times = sighting.times_seen
             view.packets += times
             view.icv_ok += times * (record.icv is Icv.OK)

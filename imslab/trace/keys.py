@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from imslab.aka.algorithm import AkaAlgorithm
+from imslab.aka.algorithm import RAND_LENGTH, AkaAlgorithm
 from imslab.aka.digest import split_nonce
 from imslab.aka.milenage import Milenage
 from imslab.core.errors import LocalError, PeerError
@@ -117,10 +117,13 @@ class KeyRing:
         return True
 
     def sessions(self, rand: bytes, impi: str = "") -> list[SessionKeys]:
-        """All keys that may belong to a challenge: shown by the capture, computed from K, given without a RAND."""
+        """All keys that may belong to a challenge: shown by the capture, computed from K, given without a RAND.
+
+        rand: 16 octets; b"" when it could not be read.
+        """
         found = list(self._sessions.get(rand, ()))
         algorithm = self.algorithm(impi)
-        if algorithm is not None:
+        if algorithm is not None and len(rand) == RAND_LENGTH:
             res, ck, ik, _ = algorithm.f2345(rand)
             computed = SessionKeys(ck, ik, res, "K")
             # a 401 shows CK and IK without RES

@@ -104,10 +104,11 @@ def test_no_frame_stops_a_dissector(linktype: int, frames: list[bytes]) -> None:
     st.lists(st.tuples(st.integers(0, 1500), st.integers(0, 255)), max_size=8),
     st.integers(0, 60),
     st.sampled_from(["replace", "insert", "twice", "drop", "swap"]),
+    st.booleans(),
 )
 @settings(max_examples=300, deadline=None)
 def test_no_damage_to_a_registration_stops_a_dissector(
-    which: int, changes: list[tuple[int, int]], cut: int, how: str
+    which: int, changes: list[tuple[int, int]], cut: int, how: str, keyed: bool
 ) -> None:
     packets = list(PACKETS)
     octets = bytearray(packets[which].octets)
@@ -124,7 +125,7 @@ def test_no_damage_to_a_registration_stops_a_dissector(
         del packets[which]
     else:
         packets[which - 1], packets[which] = packets[which], packets[which - 1]
-    trace = dissect(packets)
+    trace = dissect(packets, Registration(Wire()).key_ring() if keyed else None)
     verdict(trace)
     for record in trace.sip_records:
         trace.responses_to(record)

@@ -11,6 +11,9 @@ from cryptography.hazmat.primitives import hashes, hmac
 from imslab.core.entropy import SeededEntropy
 from imslab.core.errors import PeerError
 from imslab.core.flow import Endpoint, Transport, pack_host
+from imslab.core.sa import Sa
+from imslab.diameter.avp import Avp
+from imslab.diameter.message import DiameterMessage
 from imslab.ipsec.esp import Sealer
 from imslab.ipsec.packet import ACK, ESP, FIN, PSH, SYN, UDP, build_ip, build_udp, fragment_ip
 from imslab.trace import dissect as dissect_module
@@ -567,6 +570,91 @@ def test_what_nodes_did_stands_between_the_packets() -> None:
     dissector.add(NodeRecord(time=time, node="ue", role=Role.UE, kind="note", text="", after=1))
     kinds = [type(record) for record in dissector.finish().records]
     assert kinds == [SipRecord, NodeRecord, SipRecord]
+
+
+def test_a_challenge_that_cannot_be_read_still_makes_sas() -> None:
+    wire = Wire()
+    flow = Registration(wire)
+    flow.first()
+    no_nonce = 'WWW-Authenticate: Digest realm="r", nonce="????", algorithm=AKAv1-MD5'
+    wire.udp(PCSCF, UE, response(401, "No", "REGISTER", no_nonce, security_server(flow.alg, flow.ealg)))
+    number = flow.second()
+    trace = wire.trace(flow.key_ring())
+    assert [sa.packets for sa in trace.sas] == [1, 0, 0, 0]
+    keys = flow.key_ring()
+    keys.read(f"ck={flow.vector.ck.hex()} ik={flow.vector.ik.hex()}")
+    assert wire.trace(keys).sip_records[-1].frames == (number,)
+
+
+def test_an_sa_of_the_key_file_brings_the_keys_of_its_set() -> None:
+    wire = Wire()
+    flow = Registration(wire)
+    flow.first()
+    flow.unauthorized()
+    flow.second()
+    flow.final()
+    keys = KeyRing()
+    keys.sas.append(flow.sas[1])
+    keys.sas.append(Sa(123456, flow.uc, flow.ps, "hmac-md5-96", "null", bytes(16), bytes(16)))
+    trace = wire.trace(keys)
+    assert [(sa.spi, sa.packets, sa.icv_ok) for sa in trace.sas] == [
+        (4222222222, 1, 1),
+        (1111111111, 0, 0),
+        (2222222222, 1, 1),
+        (3333333333, 0, 0),
+    ]
+    assert trace.registrations[0].outcome is Outcome.REGISTERED
+
+
+def test_a_tls_mechanism_or_a_malformed_q_is_no_hindrance() -> None:
+    wire = Wire()
+    flow = Registration(wire)
+    flow.first("Security-Client: tls")
+    flow.core_challenge()
+    flow.unauthorized("Security-Server: tls;q=1", security_server(flow.alg, flow.ealg, q="much"))
+    number = flow.second()
+    assert wire.trace().sip_records[-1].frames == (number,)
+
+
+def test_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MAX_FRAGMENTED", "MAX_ENDPOINTS", "MAX_OFFERS", "MAX_POINTS"):
+        monkeypatch.setattr(dissect_module, name, 3)
+    wire = Wire()
+    for number in range(10):
+        wire.udp(
+            Endpoint(UE.host, 1000 + number), PCSCF, request("REGISTER", security_client("a", "b"), call=f"c{number}")
+        )
+        piece = fragment_ip(wire.packets[-1].octets, 300, number)[0]
+        wire.ip(piece, f"point {number}")
+        wire.ip(bytes(14) + b"\x08\x00" + wire.packets[-2].octets, f"any {number}", LINKTYPE_LINUX_SLL)
+    dissector = Dissector()
+    for packet in wire.packets:
+        dissector.feed(packet)
+    for table in (dissector._offers, dissector._reassemblers, dissector._fragments):
+        assert len(table) <= 3
+    assert len(dissector._points) <= 3
+    assert len(dissector._endpoints) <= 4
+    assert len(dissector.finish().sip_records) == 10
+
+
+def test_packets_too_short_for_their_protocol() -> None:
+    wire = Wire()
+    for protocol in (6, 17, 50):
+        wire.ip(build_ip(pack_host(UE.host), pack_host(PCSCF.host), protocol, b"short"))
+    assert wire.trace().records == []
+
+
+def test_keys_of_an_maa_that_cannot_be_read() -> None:
+    wire = Wire()
+    vector = Registration(wire).vector
+    whole = maa(vector)
+    wire.tcp(HSS, SCSCF, whole[:-4] + b"\xff\xff\xff\xff")
+    wire.tcp(HSS, Endpoint(SCSCF.host, 9), maa(vector, keys=False))
+    bad = DiameterMessage(303, 16777216, False, avps=[Avp(612, 10415, 0xC0, b"\0\0\2\x61\x40\0\0\xff")]).encode()
+    wire.tcp(HSS, Endpoint(SCSCF.host, 10), bad)
+    trace = wire.trace()
+    assert len(trace.diameter_records) == 3
+    assert len(trace.keys.sessions(vector.rand)) <= 1
 
 
 def test_a_message_without_the_usual_is_still_a_record() -> None:
