@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from imslab.core.errors import LocalError
 from imslab.core.flow import Endpoint
+from imslab.ipsec.sa import require_legal
 from imslab.roles.profiles import CONFORMANT, Profile
 
 
@@ -60,11 +61,13 @@ class UeConfig:
     least_refresh: float = 10.0
 
     def __post_init__(self) -> None:
-        """Raises LocalError: no P-CSCF, an unknown transport."""
+        """Raises LocalError: no P-CSCF, an unknown transport, an offer that no release knows."""
         if not self.pcscf:
             raise LocalError("a UE needs at least one P-CSCF")
         if self.transport not in ("", "auto", "udp", "tcp"):
             raise LocalError(f"transport {self.transport!r}: expected auto, udp or tcp")
+        for alg, ealg in self.effective_offers:
+            require_legal(alg, ealg)
 
     @property
     def effective_transport(self) -> str:

@@ -217,7 +217,7 @@ class UeProcedure(UeSpeech):
         if sas is not None or "ue-access-info-in-clear" in self.faults:
             # 24.229 5.1.1.2.1 h): where the UE is, is nobody's affair in clear.
             headers.append(("P-Access-Network-Info", config.access_network))
-        headers += [self.allow(), ("User-Agent", config.profile.user_agent)]
+        headers.append(("User-Agent", config.profile.user_agent))
         self.send(Request("REGISTER", config.home_uri, headers), self._on_answer, asked, sas)
 
     def _register_again(self, authorization: str) -> None:

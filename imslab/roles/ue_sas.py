@@ -58,8 +58,8 @@ class UeOffer:
 class UeSet:
     """One SA set. security_server: the rows of the header, to be mirrored octet by octet in Security-Verify.
 
-    expires_at: on the node's clock. heard_at: when a message last came through it. confirmed: the P-CSCF has used it
-    after the 200.
+    expires_at: on the node's clock. heard: how many messages came through it. confirmed: the P-CSCF has used it after
+    the 200.
     """
 
     sas: SaSet
@@ -70,7 +70,7 @@ class UeSet:
     security_server: list[str]
     expires_at: float
     standing: Standing = Standing.TEMPORARY
-    heard_at: float = -1.0
+    heard: int = 0
     confirmed: bool = False
 
     @property

@@ -89,7 +89,7 @@ def legal_ways(asked: Asked, status: int) -> frozenset[Way]:
 class Sent:
     """What hangs on a client transaction of the UE: what it was, and who wants the answer."""
 
-    __slots__ = ("asked", "node", "original", "provisional", "sas", "started", "then")
+    __slots__ = ("asked", "heard", "node", "original", "provisional", "sas", "then")
 
     def __init__(self, node: UeTraffic, asked: Asked, sas: UeSet | None, original: Request, then: Then) -> None:
         self.node = node
@@ -97,7 +97,7 @@ class Sent:
         self.sas = sas
         self.original = original
         self.then = then
-        self.started = node.now
+        self.heard = sas.heard if sas is not None else 0
         self.provisional = False
 
     def __call__(self, txn: Transaction, response: Response | None, arrival: ev.Arrival | None) -> None:
@@ -105,7 +105,7 @@ class Sent:
             if self.node.fell_back(self, txn):
                 return
             # 33.203 7.4.0: a UE that gets no answer to what it protects may take its SAs for dead.
-            heard = self.sas is None or self.sas.heard_at >= self.started
+            heard = self.sas is None or self.sas.heard > self.heard
             self.then(txn, response, arrival)
             if not heard and self.asked is Asked.OTHER:
                 self.node.on_silence()
@@ -236,7 +236,7 @@ class UeTraffic(SipNode, ABC):
         )
         sas = self.sets.get(arrival.sas) if allowed and arrival.sas is not None else None
         if sas is not None:
-            sas.heard_at = self.now
+            sas.heard += 1
             # 33.203 7.4.1a: a further message on the new set, after the 200, lets the old set go.
             sas.confirmed = sas.confirmed or sas.standing is Standing.ESTABLISHED
         return allowed

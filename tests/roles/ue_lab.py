@@ -31,10 +31,10 @@ DOMAIN = "ims.mnc001.mcc001.3gppnetwork.org"
 IMPI = f"001010000000001@{DOMAIN}"
 IMPU = f"sip:{IMPI}"
 UE_HOST, PCSCF_HOST = "192.0.2.1", "192.0.2.2"
-PORT_PC, PORT_PS = 6100, 6101
+PORT_PS = 6001
 SECURITY_SERVER = (
-    "ipsec-3gpp;q=0.5;alg=hmac-sha-1-96;ealg=aes-cbc;spi-c={c};spi-s={s};port-c=6100;port-s=6101, "
-    "ipsec-3gpp;q=0.4;alg=hmac-sha-1-96;ealg=null;spi-c={c};spi-s={s};port-c=6100;port-s=6101"
+    "ipsec-3gpp;q=0.5;alg=hmac-sha-1-96;ealg=aes-cbc;spi-c={c};spi-s={s};port-c={p};port-s=6001, "
+    "ipsec-3gpp;q=0.4;alg=hmac-sha-1-96;ealg=null;spi-c={c};spi-s={s};port-c={p};port-s=6001"
 )
 
 #: What to do with a request: called in place of the default.
@@ -73,7 +73,8 @@ class FakePcscf:
             ("Service-Route", "<sip:orig@scscf.example.org;lr>"),
             ("P-Associated-URI", f"<{IMPU}>, <sip:alice@{DOMAIN}>"),
         ]
-        self.port_us = 0
+        self.port_pc = 6100
+        self.ports: dict[int, int] = {}  # port_uc → port_pc
         self.cseq = 0
         self.effects: list[fx.Effect] = []
         self.framers: dict[Flow, StreamFramer] = {}
@@ -84,7 +85,7 @@ class FakePcscf:
         match event:
             case ev.Started():
                 for transport in (Transport.UDP, Transport.TCP):
-                    for port in (5060, PORT_PC, PORT_PS):
+                    for port in (5060, PORT_PS):
                         self.effects.append(fx.Listen(transport, Endpoint(self.host, port)))
             case ev.Connected(flow):
                 self.framers[flow] = StreamFramer()
@@ -162,13 +163,19 @@ class FakePcscf:
         return [("WWW-Authenticate", f"Digest {written}"), ("Security-Server", self.security_server())]
 
     def security_server(self) -> str:
-        return SECURITY_SERVER.format(c=self.spi, s=self.spi + 1)
+        return SECURITY_SERVER.format(c=self.spi, s=self.spi + 1, p=self.port_pc)
 
-    def challenge(self, request: Request, arrival: ev.Arrival) -> None:
-        self.new_vector()
+    def new_set(self, request: Request) -> None:
+        """New SPIs and a new client port, for the set that comes of this REGISTER (33.203 7.4.0)."""
         self.spi += 10
+        self.port_pc += 1
+        self.ports[offer_of(request).get("port-c", 0)] = self.port_pc
+
+    def challenge(self, request: Request, arrival: ev.Arrival, **changes: str | None) -> None:
+        self.new_vector()
+        self.new_set(request)
         self.is_fresh = True
-        self.reply(request, arrival, 401, self.challenge_headers())
+        self.reply(request, arrival, 401, self.challenge_headers(**changes))
 
     def is_right(self, request: Request) -> bool:
         assert self.vector is not None
@@ -187,7 +194,8 @@ class FakePcscf:
         if flow.transport.is_stream or flow.local.port == 5060:
             return flow
         via = request.via[0]
-        return Flow(Transport.UDP, Endpoint(self.host, PORT_PC), Endpoint(flow.remote.host, via.port or 5060))
+        own = Endpoint(self.host, self.ports[flow.remote.port])
+        return Flow(Transport.UDP, own, Endpoint(flow.remote.host, via.port or 5060))
 
     def reply(
         self,
