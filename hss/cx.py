@@ -461,10 +461,8 @@ class CxService:
             mismatch = mismatch or owner is not subscriber or (private is not None and not each.serves(private.impi))
             if not any(each is known for known in sets):
                 sets.append(each)
-        if mismatch and "identities-unmatched" not in self._faults:
+        if owner is None or (mismatch and "identities-unmatched" not in self._faults):
             return CxResult.IDENTITIES_DONT_MATCH
-        if owner is None:
-            return CxResult.USER_UNKNOWN
         if private is None:
             # 29.228 6.1.2: the private identity may be absent; then whoever has the set registered, or may.
             who = sets[0].registered_by or {each.impi for each in owner.privates if sets[0].serves(each.impi)}

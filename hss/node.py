@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from inspect import signature
-from typing import Any
+from typing import Any, cast
 
 from hss.auc import AuthenticationCentre
 from hss.cx import CxService, Outcome, Policy
@@ -36,14 +36,26 @@ from imslab.core.errors import LocalError, PeerError
 from imslab.core.flow import Endpoint, Flow, Transport
 from imslab.diameter.avp import DiameterError
 from imslab.diameter.codes import AuthSessionState, CxResult, ReasonCode, ResultCode
-from imslab.diameter.cx import COMMANDS, CxAnswer, CxRequest, RegistrationTerminationAnswer
+from imslab.diameter.cx import (
+    CxAnswer,
+    CxRequest,
+    LocationInfoRequest,
+    MultimediaAuthRequest,
+    PushProfileAnswer,
+    RegistrationTerminationAnswer,
+    ServerAssignmentRequest,
+    UserAuthorizationRequest,
+)
 from imslab.diameter.dictionary import make
 from imslab.diameter.grammar import cx_application
 from imslab.diameter.message import DiameterMessage, StreamFramer, answer, new_session_id
 from imslab.diameter.peer import WATCHDOG, Duplicates, Identity, Peer
 
-#: The requests that an HSS answers: UAR, SAR, LIR, MAR.
-_ANSWERED = frozenset({300, 301, 302, 303})
+#: The requests that an HSS answers.
+_ANSWERED: dict[int, type[CxRequest]] = {
+    request.COMMAND: request
+    for request in (UserAuthorizationRequest, ServerAssignmentRequest, LocationInfoRequest, MultimediaAuthRequest)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +182,8 @@ class HssNode:
         for message in messages:
             if message.request:
                 self._begin(peer, flow, message)
-            elif isinstance(message.key, Push):
-                self._pushed(message.key, message)
+            else:
+                self._pushed(cast(Push, message.key), message)
         self._failed(peer)
         self._flush(flow)
 
@@ -185,8 +197,8 @@ class HssNode:
 
     def _failed(self, peer: Peer) -> None:
         for key in peer.timed_out(self._now):
-            if isinstance(key, Push):
-                self._emit("push-failed", f"{key.name} to {key.host} for {key.impi}: no answer")
+            push = cast(Push, key)
+            self._emit("push-failed", f"{push.name} to {push.host} for {push.impi}: no answer")
 
     def _flush(self, flow: Flow) -> None:
         peer = self._peers.get(flow)
@@ -274,14 +286,11 @@ class HssNode:
             raise DiameterError(f"realm {realm} is not served here", ResultCode.REALM_NOT_SERVED)
         if host is not None and host.lower() != self.config.origin_host.lower():
             raise DiameterError(f"{host} is not here", ResultCode.UNABLE_TO_DELIVER)
-        cls = COMMANDS.get((message.command, True))
-        if cls is None or message.command not in _ANSWERED:
+        cls = _ANSWERED.get(message.command)
+        if cls is None:
             raise DiameterError(f"{message.name} is nothing to ask an HSS", ResultCode.COMMAND_UNSUPPORTED)
         lenient = "unknown-avp-accepted" in self.faults
-        request = cls.from_avps(message.avps) if lenient else cls.from_message(message)
-        if not isinstance(request, CxRequest):
-            raise LocalError(f"{message.name} is no Cx request")
-        return request
+        return cls.from_avps(message.avps) if lenient else cls.from_message(message)
 
     def _advance(self, peer: Peer, flow: Flow, message: DiameterMessage, request: CxRequest, found: _Found) -> None:
         """All records are there: answer."""
@@ -353,21 +362,24 @@ class HssNode:
     def _pushed(self, push: Push, message: DiameterMessage) -> None:
         """An RTA or PPA came."""
         try:
-            reply = COMMANDS[message.command, False].from_message(message)
+            if push.reason is None:
+                self._profile_pushed(push, PushProfileAnswer.from_message(message))
+                return
+            reply = RegistrationTerminationAnswer.from_message(message)
         except PeerError as error:
             self._emit("push-failed", f"{push.name} to {push.host} for {push.impi}: {error}")
             return
-        if isinstance(reply, RegistrationTerminationAnswer):
-            self._load([push.subscriber], lambda found: self._ended(push, reply, found[push.subscriber]))
-        elif isinstance(reply, CxAnswer):
-            if reply.is_success:
-                self._emit("ppa", f"{push.host} has the new profile of {push.impi}")
-                return
-            code = reply.experimental if reply.experimental is not None else reply.result_code
-            self._emit("push-failed", f"PPR to {push.host} for {push.impi}: result {code}")
-            if reply.experimental in (CxResult.TOO_MUCH_DATA, CxResult.NOT_SUPPORTED_USER_DATA):
-                # 29.228 6.2.2: it keeps the old data, so another S-CSCF must take the user.
-                self._load([push.subscriber], lambda found: self._change_server(push, found[push.subscriber]))
+        self._load([push.subscriber], lambda found: self._ended(push, reply, found[push.subscriber]))
+
+    def _profile_pushed(self, push: Push, reply: PushProfileAnswer) -> None:
+        if reply.is_success:
+            self._emit("ppa", f"{push.host} has the new profile of {push.impi}")
+            return
+        code = reply.experimental if reply.experimental is not None else reply.result_code
+        self._emit("push-failed", f"PPR to {push.host} for {push.impi}: result {code}")
+        if reply.experimental in (CxResult.TOO_MUCH_DATA, CxResult.NOT_SUPPORTED_USER_DATA):
+            # 29.228 6.2.2: it keeps the old data, so another S-CSCF must take the user.
+            self._load([push.subscriber], lambda found: self._change_server(push, found[push.subscriber]))
 
     def _change_server(self, push: Push, subscriber: Subscriber | None) -> None:
         sets = [] if subscriber is None else [each for impu in push.impus if (each := subscriber.set_of(impu))]

@@ -107,8 +107,7 @@ class Identity:
 
 
 class _Pending(NamedTuple):
-    deadline: float
-    hop_by_hop: int
+    command: int
     key: object
 
 
@@ -300,7 +299,7 @@ class Peer:
             return
         self._identify(message)
         octets = message.encode()
-        self._pending[message.hop_by_hop] = _Pending(now + timeout, message.hop_by_hop, key)
+        self._pending[message.hop_by_hop] = _Pending(message.command, key)
         heapq.heappush(self._heap, (now + timeout, message.hop_by_hop))
         if self.is_open:
             self._output.append(octets)
@@ -573,14 +572,19 @@ class Peer:
             if len(self._unanswered) >= MAX_UNANSWERED:
                 self.reply(message, ResultCode.TOO_BUSY)
                 return
+            if (message.hop_by_hop, message.end_to_end) in self._unanswered:
+                # RFC 6733 3: identifiers of requests under way differ; two with the same could not be told apart.
+                self.reply(message, ResultCode.UNABLE_TO_COMPLY)
+                return
             self._duplicates.store(key, None, now)
             self._unanswered[message.hop_by_hop, message.end_to_end] = key
             self._received.append(message)
 
     def _take_answer(self, message: DiameterMessage, now: float) -> None:
-        # RFC 6733 6.2.1: an answer nobody waits for is dropped.
-        pending = self._pending.pop(message.hop_by_hop, None)
-        if pending is not None:
+        # RFC 6733 6.2.1: an answer nobody waits for is dropped; so is one to another question.
+        pending = self._pending.get(message.hop_by_hop)
+        if pending is not None and pending.command == message.command:
+            del self._pending[message.hop_by_hop]
             message.key = pending.key
             self._received.append(message)
 

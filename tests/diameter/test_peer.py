@@ -473,6 +473,12 @@ def test_another_cer_is_answered() -> None:
     other.receive(cer().encode(), 1.0)
     assert messages(other.take_output())[0].result_code == 2001
     assert other.is_open
+    # One that cannot be read is told so, and what stands goes on.
+    nameless = cer()
+    nameless.avps = nameless.avps[1:]
+    other.receive(nameless.encode(), 1.0)
+    assert messages(other.take_output())[0].result_code == 5005
+    assert other.is_open
 
 
 def test_repetitions_get_the_same_answer() -> None:
@@ -491,13 +497,13 @@ def test_repetitions_get_the_same_answer() -> None:
     again.hop_by_hop = 0x111
     assert again == original
     # Another session, command or host with the same identifier is no repetition.
-    for change in ("session", "command", "host"):
+    for number, change in enumerate(("session", "command", "host"), 0x444):
         different = samples.mar()
         if change == "session":
             different.session_id = "scscf;9;9"
         elif change == "host":
             different.origin_host = "other.example"
-        message = different.to_message(0x444, 0x222) if change != "command" else samples.uar().to_message(0x444, 0x222)
+        message = (samples.uar() if change == "command" else different).to_message(number, 0x222)
         assert len(other.receive(message.encode(), 2.0)) == 1
     assert len(other.receive(request.encode(), 300.0)) == 1  # four minutes later it is a new one
 
@@ -588,6 +594,26 @@ def test_a_stream_that_is_no_diameter_closes() -> None:
         assert len(other.receive(samples.mar().to_message(1, 2).encode() + garbage, 1.0)) == 1
         assert other.is_closed
         assert other.receive(garbage, 2.0) == []
+
+
+def test_two_requests_with_the_same_identifiers() -> None:
+    """They could not be told apart: the second is refused, the first one gets its answer."""
+    _, other = opened()
+    first = other.receive(samples.mar().to_message(1, 2).encode(), 1.0)[0]
+    assert other.receive(samples.uar().to_message(1, 2).encode(), 1.0) == []
+    assert [message.result_code for message in messages(other.take_output())] == [5012]
+    other.send_answer(samples.maa().to_message(first), 1.0)
+    assert len(other.receive(samples.uar().to_message(1, 2).encode(), 1.0)) == 1
+
+
+def test_an_answer_to_another_question_is_dropped() -> None:
+    one, _ = opened()
+    one.send_request(samples.mar().to_message(), 1.0, "asked", 5.0)
+    asked = messages(one.take_output())[0]
+    wrong = answer(asked, result_code=2001)
+    wrong.command = 300
+    assert one.receive(wrong.encode(), 1.0) == []
+    assert one.receive(answer(asked, result_code=2001).encode(), 1.0)[0].key == "asked"
 
 
 def test_misuse() -> None:

@@ -134,6 +134,41 @@ def test_a_record_loaded_before_our_own_change_is_not_used() -> None:
     assert node._latest == {}
 
 
+def test_what_we_changed_is_forgotten_when_nobody_holds_an_older_record() -> None:
+    """An LIR is still waiting for its record while an MAR is answered and committed; its connection goes meanwhile."""
+    made, one = bench()
+    store = MemoryStore([subscriber(msisdn="15550001")])
+    node = made.node
+    loads: list[fx.Load] = []
+    sent: list[bytes] = []
+
+    def run(event: ev.Event) -> None:
+        node.handle(event, 0.0)
+        for effect in node.take():
+            match effect:
+                case fx.Load():
+                    loads.append(effect)
+                case fx.Persist(change=change):
+                    store.commit(change)
+                    run(ev.Committed(change))
+                case fx.Send(octets=octets):
+                    sent.append(octets)
+
+    question = cx.LocationInfoRequest(**one.head(), public_identity="tel:+15550001")
+    run(ev.Arrival(one.flow, question.to_message(1, 1).encode()))
+    run(ev.Arrival(one.flow, one.mar_request().to_message(2, 2).encode()))
+    late, *rest = loads
+    old = store.load(IMPI)
+    for load in rest:
+        run(ev.Loaded(load.key, old))
+    assert list(node._latest) == [IMPI]
+    run(ev.Closed(one.flow))
+    run(ev.Loaded(late.key, old))
+    assert len(sent) == 1
+    assert node._latest == {}
+    assert node.next_timer() is None
+
+
 def test_requests_in_single_octets() -> None:
     made, one = bench()
     octets = one.mar_request().to_message(1, 1).encode() + one.mar_request(3).to_message(2, 2).encode()
@@ -375,6 +410,14 @@ def test_one_rtr_per_private_identity() -> None:
     made.command("rtr", identity="second@x")
     own = cx.RegistrationTerminationRequest.from_message(one.requests[0])
     assert (own.user_name, own.associated_identities, own.public_identities) == ("second@x", None, ["sip:work@x"])
+
+
+def test_a_push_finds_its_server_among_many() -> None:
+    made, _ = bench()
+    two = made.connect("scscf2")
+    two.register()
+    made.command("rtr", identity=IMPU)
+    assert [message.name for message in two.requests] == ["RTR"]
 
 
 def test_an_unregistered_set_can_be_ended() -> None:
