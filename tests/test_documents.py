@@ -6,6 +6,9 @@ import re
 import tomllib
 from pathlib import Path
 
+from imslab.roles.faults import FAULTS
+from tests import faults_page
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -23,3 +26,15 @@ def test_every_dependency_is_justified_and_nothing_else() -> None:
 def name_of(requirement: str) -> str:
     """The package that a requirement names."""
     return re.split(r"[<>=!~\[; ]", requirement)[0]
+
+
+def test_the_page_of_faults_agrees_with_the_tables() -> None:
+    assert faults_page.PAGE.read_text() == faults_page.page()
+    assert all(fault.role in ("UE", "P-CSCF", "I-CSCF", "S-CSCF") for fault in FAULTS.values())
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    pages = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *(PROJECT / "docs").rglob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.relative_to(PROJECT)}: {target}"
