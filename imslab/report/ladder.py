@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from imslab.core.errors import PeerError
 from imslab.core.flow import Endpoint
 from imslab.diameter.dictionary import APPLICATION_CX
+from imslab.diameter.message import DiameterMessage
 from imslab.report.view import escape
 from imslab.trace.model import (
     DiameterRecord,
@@ -109,10 +111,7 @@ def _arrow(record: Record, trace: Trace) -> Arrow | None:
             message = record.message
             if message.application != APPLICATION_CX:  # capabilities, watchdogs, and what a core asks elsewhere
                 return None
-            result = ""
-            if not message.request:
-                experimental = message.experimental_result
-                result = f" exp {experimental}" if experimental is not None else f" {message.result_code or '?'}"
+            result = "" if message.request else _result(message)
             return Arrow(
                 record,
                 _participant(record.sender, record.src),
@@ -135,6 +134,15 @@ def _arrow(record: Record, trace: Trace) -> Arrow | None:
             who = Participant(record.role, record.host if record.role is Role.UE else "")
             return Arrow(record, who, who, record.kind, record.text)
     return None
+
+
+def _result(message: DiameterMessage) -> str:
+    """The result of an answer, "?" where it has none that can be read."""
+    try:
+        experimental = message.experimental_result
+        return f" exp {experimental}" if experimental is not None else f" {message.result_code or '?'}"
+    except PeerError:
+        return " ?"
 
 
 def _sip_detail(record: SipRecord) -> str:

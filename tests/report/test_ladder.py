@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from imslab.diameter.avp import Avp
 from imslab.report.ladder import build, draw, mermaid
 from imslab.trace.model import Role, SipRecord
 from imslab.trace.trace import Trace
@@ -58,3 +59,12 @@ def test_mermaid_has_every_arrow_and_nothing_it_could_trip_over() -> None:
     assert "    p0-)p1: REGISTER [ESP]" in lines
     assert sum("->>" in line or "-)" in line for line in lines) == 8
     assert not any("\x1b" in line or ";" in line or "#" in line for line in lines)
+
+
+def test_an_answer_whose_result_cannot_be_read() -> None:
+    spoilt = trace()
+    answer = spoilt.diameter(request=False)[0].message
+    answer.avps = [avp._replace(data=b"") if avp.code == 268 else avp for avp in answer.avps]
+    assert [arrow.label for arrow in build(spoilt).arrows if arrow.label.startswith("MAA")] == ["MAA ?"]
+    answer.avps = [Avp(297, 0, 0x40, b"\0\0\1\x0a")]
+    assert [arrow.label for arrow in build(spoilt).arrows if arrow.label.startswith("MAA")] == ["MAA ?"]
