@@ -27,6 +27,7 @@ from imslab.core.entropy import Entropy, token
 from imslab.core.errors import PeerError
 from imslab.core.flow import Endpoint, Flow, Transport, canonical_host
 from imslab.roles.faults import Faults
+from imslab.sip.fields.via import Via
 from imslab.sip.message import Message, Request, Response, response_to
 from imslab.sip.parser import StreamFramer, parse
 from imslab.sip.transaction import MAGIC_COOKIE, RFC_TIMERS, Timers, Transaction, Transactions, reply_flow
@@ -478,7 +479,7 @@ def request_fault(request: Request) -> PeerError | None:
             if not request.has(name):
                 return PeerError(f"{name} is missing", clause="RFC 3261 8.1.1")
         # Reading them is the check: each raises PeerError when it is malformed or repeated.
-        _ = request.via[0], request.from_, request.to, request.call_id, request.max_forwards
+        _ = top_via(request), request.from_, request.to, request.call_id, request.max_forwards
         if request.cseq.method != request.method:
             return PeerError(
                 f"CSeq names {request.cseq.method}, the request is {request.method}", clause="RFC 3261 8.1.1.5"
@@ -488,9 +489,17 @@ def request_fault(request: Request) -> PeerError | None:
     return None
 
 
+def top_via(request: Request) -> Via:
+    """The Via of the last hop. Raises PeerError when there is none: a row of nothing counts as none."""
+    via = request.via
+    if not via:
+        raise PeerError("Via is missing", clause="RFC 3261 8.1.1", octets=request.octets or b"")
+    return via[0]
+
+
 def mark_source(request: Request, flow: Flow) -> None:
-    """Note in the top Via where a request really came from (RFC 3261 18.2.1, RFC 3581 4)."""
-    via = request.via[0]
+    """Note in the top Via where a request really came from (RFC 3261 18.2.1, RFC 3581 4). Raises PeerError."""
+    via = top_via(request)
     wants_port = "rport" in via.params
     try:
         same = canonical_host(via.host) == flow.remote.host
