@@ -100,6 +100,7 @@ class GmSide(Proxy):
         self.table = SaTable(config.client_ports, config.server_ports)
         self.contacts: dict[ContactKey, ContactState] = {}
         self.tokens: dict[str, ContactState] = {}
+        self._contacts_of: dict[str, list[ContactState]] = {}  # by IMPI: a user among thousands is found at once
         self.last_number = 0
 
     def on_started(self) -> None:
@@ -268,7 +269,12 @@ class GmSide(Proxy):
         if contact is None:
             contact = self.contacts[key] = ContactState(key, self.token(6))
             self.tokens[contact.token] = contact
+            self._contacts_of.setdefault(key.impi, []).append(contact)
         return contact
+
+    def contacts_of(self, impi: str) -> list[ContactState]:
+        """All contacts of a private identity."""
+        return list(self._contacts_of.get(impi, ()))
 
     def forget_if_idle(self, contact: ContactState) -> None:
         """A contact without registration, SAs and REGISTERs under way is nothing any more."""
@@ -276,6 +282,10 @@ class GmSide(Proxy):
             return
         if self.contacts.pop(contact.key, None) is not None:
             del self.tokens[contact.token]
+            others = self._contacts_of[contact.key.impi]
+            others.remove(contact)
+            if not others:
+                del self._contacts_of[contact.key.impi]
             self.clear_alarm(("expiry", contact.token))
 
     def watch_expiry(self, contact: ContactState) -> None:

@@ -346,7 +346,7 @@ class OtherRequests(RegEvents):
             if not token and request.method == "OPTIONS":
                 return ContactState(ContactKey("", ""), ""), None
         if not token:
-            raise Refusal(404)
+            raise Refusal(481 if request.to.tag else 404)
         contact = self.tokens.get(token)
         record = self.outbound(contact) if contact else None
         if contact is None or record is None:

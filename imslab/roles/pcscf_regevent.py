@@ -134,7 +134,7 @@ class RegEvents(GmSide):
         self.set_alarm(("resubscribe", made.call_id), seconds - 600 if seconds > 1200 else seconds / 2)
 
     def _resubscribe(self, impi: str) -> None:
-        registered = [each for each in self.contacts.values() if each.key.impi == impi and each.bindings]
+        registered = [each for each in self.contacts_of(impi) if each.bindings]
         if registered:
             self.subscribe(registered[0])
 
@@ -155,7 +155,7 @@ class RegEvents(GmSide):
     def forget_if_idle(self, contact: ContactState) -> None:
         super().forget_if_idle(contact)
         made = self.subscriptions.get(contact.key.impi)
-        if made is not None and all(each.key.impi != made.impi for each in self.contacts.values()):
+        if made is not None and not self.contacts_of(made.impi):
             self._forget(made)
 
     # ---- being told
@@ -185,7 +185,7 @@ class RegEvents(GmSide):
                 self._send_subscribe(made)  # something is missing: a refresh brings the full state
             return
         made.version = version
-        for contact in [each for each in self.contacts.values() if each.key.impi == made.impi]:
+        for contact in self.contacts_of(made.impi):
             for registration in registrations:
                 self._apply_one(contact, registration)
             self.settle(contact, "the network says so")

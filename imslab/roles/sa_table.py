@@ -284,7 +284,9 @@ class SaTable:
         port_pc is new.
         """
         mine = self.of(contact)
-        used = {record.own.port_c for record in self._by_host.get(host, ())}
+        # Selectors are address and both ports: only contacts with the same port_us keep each other from a port.
+        near = [record for record in self._by_host.get(host, ()) if record.ue.port_s == ue.port_s]
+        used = {record.own.port_c for record in (*near, *mine)}
         port_c = self._find(0, self._client_ports, used)
         port_s = mine[-1].own.port_s if mine else self._find(1, self._server_ports, ())
         if port_c is None or port_s is None:

@@ -567,13 +567,13 @@ def test_ports_run_out_with_503_and_come_back() -> None:
     bench = Bench(client_ports=range(5100, 5101))
     bench.challenged()
     other = "other@ims.example"
-    bench.from_ue(bench.clear(), bench.register(Sas(41001, 41002, 71, 72), impi=other))
+    bench.from_ue(bench.clear(), bench.register(Sas(41001, 40002, 71, 72), impi=other))
     bench.challenge(bench.core.requests("REGISTER")[-1])
     assert bench.ue.responses()[-1].status == 503
     assert bench.sets == {1: "temporary"}
     bench.wire.run(250.0)
     assert bench.sets == {}
-    bench.challenged(Sas(41001, 41002, 71, 72), impi=other)
+    bench.challenged(Sas(41001, 40002, 71, 72), impi=other)
     assert bench.sets == {2: "temporary"}
 
 

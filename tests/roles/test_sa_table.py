@@ -162,7 +162,7 @@ def test_ports_run_out_for_one_address_and_come_back() -> None:
     first = put(made, 1, offer())
     put(made, 2, offer(1))
     assert made.allocate("a", "10.0.0.2", offer(2), PCSCF, SeededEntropy(1)) is None
-    assert made.allocate("b", "10.0.0.3", offer(2), PCSCF, SeededEntropy(1)) is not None
+    assert made.allocate("b", "10.0.0.2", offer(2, 50000), PCSCF, SeededEntropy(1)) is not None
     made.remove(first)
     assert made.allocate("a", "10.0.0.2", offer(2), PCSCF, SeededEntropy(1)) is not None
 
