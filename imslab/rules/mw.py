@@ -1,0 +1,762 @@
+"""Rules about Mw: what a P-CSCF tells the home network about a UE, and what a proxy may do to a message on its way.
+
+Whoever judges the P-CSCF looks at both sides of it: the REGISTER on Gm and the one that it became on Mw. Where the
+trace shows Mw only, there is no telling what came in, and rules that depend on it are silent. What the S-CSCF does is
+judged in registrar.py and regevent.py.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+from imslab.core.flow import Endpoint, Transport
+from imslab.diameter.codes import UserAuthorizationType
+from imslab.diameter.cx import PPR, UAR
+from imslab.rules.agreements import gm_of
+from imslab.rules.attempts import aor_of
+from imslab.rules.clauses import Basis, Level, Wrong, on_diameter, on_sip
+from imslab.rules.exchanges import aor_of_text, exchanges_of
+from imslab.rules.reading import (
+    challenge,
+    credentials,
+    host_is,
+    is_aka,
+    leaves,
+    mechanisms,
+    order,
+    param,
+    quiet,
+    shown,
+    uri_port,
+    what,
+)
+from imslab.sip.fields.address import NameAddr
+from imslab.sip.fields.charging import ChargingVector
+from imslab.sip.message import Message
+from imslab.sip.uri import Uri
+from imslab.trace.identity import is_third_party
+from imslab.trace.model import DiameterRecord, Hop, Role, SipRecord
+from imslab.trace.trace import Trace, method_of, status_of
+
+#: What belongs to the security agreement between UE and P-CSCF alone (RFC 3329).
+OF_THE_AGREEMENT = ("Security-Client", "Security-Server", "Security-Verify")
+#: For how long a server transaction over UDP knows a retransmission: timer J of RFC 3261, seconds.
+TIMER_J = 32.0
+
+_KEY = re.compile(r"[0-9A-Fa-f]{32}")
+_PROXIES = (Role.PCSCF, Role.ICSCF, Role.SCSCF)
+
+
+def _upstream(record: SipRecord, trace: Trace) -> bool:
+    """True for a REGISTER as its P-CSCF sent it to the home network, for the first time."""
+    return record.sender is Role.PCSCF and not trace.is_retransmission(record) and not is_third_party(record.message)
+
+
+def _came(record: SipRecord, trace: Trace) -> SipRecord | None:
+    """The request of the UE that this one was; None where the trace does not show it."""
+    gm = trace.relayed_from(record)
+    return gm if gm is not None and gm.hop is Hop.GM and gm.sender is Role.UE else None
+
+
+def _runs_aka(record: SipRecord, gm: SipRecord | None) -> bool:
+    """True when the P-CSCF saw ipsec-3gpp offered: then it runs IMS AKA (33.203 P.3)."""
+    return any(mechanisms(each.message, "Security-Client") for each in (record, gm) if each is not None)
+
+
+# --- Path, charging, visited network ---------------------------------------------------------------------------------
+
+
+@on_sip(
+    "PCI-01",
+    "24.229 5.2.2.1; RFC 3327 5.2",
+    role=Role.PCSCF,
+    basis=Basis.SECOND_HAND,
+    hop=Hop.MW,
+    method="REGISTER",
+    request=True,
+)
+def path_is_inserted(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """The P-CSCF puts its own URI on top of Path, with lr."""
+    if not _upstream(record, trace):
+        return
+    gm = _came(record, trace)
+    path = record.message.path
+    brought = 0 if gm is None else len(quiet(lambda: gm.message.path) or ())
+    if not path or (len(path) <= brought and gm is not None and _same_uris(path, gm.message.path)):
+        yield Wrong("REGISTER goes upstream without a Path of the P-CSCF", record)
+    elif "lr" not in path[0].uri.params:
+        yield Wrong(f"Path <{shown(str(path[0].uri))}> has no lr", record)
+
+
+@on_sip(
+    "PCI-12",
+    "24.229 5.2.2.1",
+    role=Role.PCSCF,
+    level=Level.WARNING,
+    basis=Basis.UNREAD,
+    hop=Hop.MW,
+    method="REGISTER",
+    request=True,
+)
+def path_of_the_ue_is_removed(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A Path that the UE wrote itself does not reach the home network."""
+    gm = _came(record, trace)
+    if gm is None or not _upstream(record, trace) or not gm.message.has("Path"):
+        return
+    forged = [each for each in _texts(gm.message, "Path") if each in _texts(record.message, "Path")]
+    if forged:
+        yield Wrong(f"Path {shown(forged[0])} came from the UE and went upstream", record, gm)
+
+
+@on_sip(
+    "PCI-02",
+    "24.229 5.2.2.1",
+    role=Role.PCSCF,
+    basis=Basis.SECOND_HAND,
+    hop=Hop.MW,
+    method="REGISTER",
+    request=True,
+)
+def path_is_required(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """The P-CSCF adds Require: path."""
+    if _upstream(record, trace) and "path" not in (each.lower() for each in record.message.require):
+        listed = ", ".join(record.message.require)
+        yield Wrong(f"Require {f'is {shown(listed)}: expected path in it' if listed else 'is missing'}", record)
+
+
+@on_sip(
+    "PCI-03",
+    "24.229 5.2.2.1, 7.2A.5",
+    role=Role.PCSCF,
+    basis=Basis.SECOND_HAND,
+    hop=Hop.MW,
+    method="REGISTER",
+    request=True,
+)
+def charging_vector_is_inserted(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """The P-CSCF adds P-Charging-Vector: an icid of its own making, orig-ioi of type 1 naming its network."""
+    if not _upstream(record, trace):
+        return
+    vector = record.message.p_charging_vector
+    if vector is None:
+        yield Wrong("REGISTER goes upstream without P-Charging-Vector", record)
+        return
+    gm = _came(record, trace)
+    brought = None if gm is None else _vector(gm.message)
+    first = trace.derived(_icids).get(vector.icid)
+    if gm is not None and brought is not None and brought.icid == vector.icid:
+        yield Wrong(f"icid-value {shown(vector.icid)} is the UE's own", record, gm)
+    elif first is not None and first.message.get("Call-ID") != record.message.get("Call-ID"):
+        yield Wrong(f"icid-value {shown(vector.icid)} was used before, for another registration", record, first)
+    ioi = vector.orig_ioi
+    if ioi is None:
+        yield Wrong("P-Charging-Vector without orig-ioi", record, level=Level.NOTE)
+    elif not ioi.lower().startswith("type 1"):
+        yield Wrong(f'orig-ioi "{shown(ioi)}": expected "Type 1" before the network', record, level=Level.NOTE)
+
+
+def _vector(message: Message) -> ChargingVector | None:
+    return quiet(lambda: message.p_charging_vector)
+
+
+def _icids(trace: Trace) -> dict[str, SipRecord]:
+    """Each icid-value that a P-CSCF sent with a REGISTER, and where it stood first."""
+    found: dict[str, SipRecord] = {}
+    for record in trace.sip(method="REGISTER", request=True, hop=Hop.MW, sender=Role.PCSCF):
+        vector = _vector(record.message)
+        if vector is not None and not is_third_party(record.message):
+            found.setdefault(vector.icid, record)
+    return found
+
+
+@on_sip(
+    "PCI-04",
+    "24.229 5.2.2.1",
+    role=Role.PCSCF,
+    basis=Basis.SECOND_HAND,
+    hop=Hop.MW,
+    method="REGISTER",
+    request=True,
+)
+def visited_network_is_named(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """The P-CSCF adds P-Visited-Network-ID, and replaces what a UE put there."""
+    if not _upstream(record, trace):
+        return
+    named = record.message.p_visited_network_id
+    if not named:
+        yield Wrong("REGISTER goes upstream without P-Visited-Network-ID", record)
+        return
+    gm = _came(record, trace)
+    brought = [] if gm is None else quiet(lambda: gm.message.p_visited_network_id) or []
+    own = trace.derived(_visited_networks).get(record.src.host, set())
+    for each in named:
+        if gm is not None and each in brought and own and each not in own:
+            yield Wrong(
+                f'P-Visited-Network-ID "{shown(each)}" is the UE\'s: expected "{shown(sorted(own)[0])}"', record, gm
+            )
+
+
+def _visited_networks(trace: Trace) -> dict[str, set[str]]:
+    """What each P-CSCF names when its UE names nothing."""
+    found: dict[str, set[str]] = {}
+    for record in trace.sip(method="REGISTER", request=True, hop=Hop.MW, sender=Role.PCSCF):
+        gm = _came(record, trace)
+        if gm is not None and not gm.message.has("P-Visited-Network-ID"):
+            found.setdefault(record.src.host, set()).update(_networks(record.message))
+    return found
+
+
+def _networks(message: Message) -> list[str]:
+    return quiet(lambda: message.p_visited_network_id) or []
+
+
+# --- integrity-protected ---------------------------------------------------------------------------------------------
+
+
+def _flag(record: SipRecord, trace: Trace) -> tuple[str, str, str] | None:
+    """What integrity-protected has to say of a UE's REGISTER by 33.203 6.1.5, why, and the rule that says so.
+
+    None where the trace does not show enough of the SAs.
+    """
+    gm = gm_of(trace)
+    if gm.is_clear(record):
+        return "no", "it came in clear", "PCI-05"
+    agreement = gm.agreement_of(record)
+    given = credentials(record.message)
+    if agreement is None or given is None:
+        return None
+    nonce = param(given, "nonce") or ""
+    answers = bool(nonce and param(given, "response")) and not given.has("auts")
+    reacted = gm.answers(record)
+    if reacted is not None and reacted.nonce != nonce:
+        return None
+    accepted = agreement.accepted
+    if accepted is None or order(accepted) > order(record):
+        if reacted is not agreement.challenge:
+            return None
+        if answers:
+            return "yes", "it answers in the SAs of this authentication", "PCI-05"
+        return "no", "it reports a failure in the temporary SAs", "ADD-05"
+    if reacted is not None and reacted is not agreement.challenge and answers:
+        return "no", "it answers a new challenge in the old SAs", "ADD-04"
+    if answers and reacted is None and nonce != agreement.challenge.nonce:
+        return None
+    latest = gm.standing(record.src.host, record)
+    if latest is agreement:
+        return "yes", "it came in the SAs of the latest authentication", "RER-07"
+    return None if latest is None else ("no", "it came in SAs older than the latest authentication", "PCI-05")
+
+
+def _written(record: SipRecord) -> list[str] | None:
+    """The values of integrity-protected that a REGISTER carries; None without an Authorization for Digest."""
+    given = credentials(record.message)
+    return None if given is None else given.get_all("integrity-protected")
+
+
+def _check_flag(record: SipRecord, trace: Trace, rule: str) -> Iterator[Wrong]:
+    written = _written(record)
+    if written is None or not _upstream(record, trace):
+        return
+    gm = _came(record, trace)
+    if rule == "PCI-05" and len(written) > 1 and not _brought_flag(gm):
+        yield Wrong(f"integrity-protected stands {len(written)} times: {shown(', '.join(written))}", record)
+        return
+    if gm is None or not _runs_aka(record, gm):
+        if rule == "PCI-05" and not written and gm is None and _runs_aka(record, None):
+            yield Wrong("REGISTER goes upstream without integrity-protected", record)
+        return
+    expected = _flag(gm, trace)
+    if expected is None:
+        if rule == "PCI-05" and not written:
+            yield Wrong("REGISTER goes upstream without integrity-protected", record, gm)
+        return
+    value, why, owner = expected
+    if owner != rule or _brought_flag(gm):
+        return
+    if not written:
+        yield Wrong(f"REGISTER goes upstream without integrity-protected: expected {value}, since {why}", record, gm)
+    elif len(written) == 1 and written[0].lower() != value:
+        yield Wrong(f"integrity-protected={shown(written[0])}: expected {value}, since {why}", record, gm)
+
+
+def _brought_flag(gm: SipRecord | None) -> bool:
+    return gm is not None and any(
+        each.has("integrity-protected") for each in quiet(lambda: gm.message.authorization) or ()
+    )
+
+
+@on_sip("PCI-05", "33.203 6.1.5", role=Role.PCSCF, hop=Hop.MW, method="REGISTER", request=True)
+def protection_is_told(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """The P-CSCF says integrity-protected once: no for what came in clear, yes for an answer in its own new SAs."""
+    yield from _check_flag(record, trace, "PCI-05")
+
+
+@on_sip("RER-07", "33.203 6.1.5", role=Role.PCSCF, hop=Hop.MW, method="REGISTER", request=True)
+def protection_of_a_refresh_is_told(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """integrity-protected is yes for a REGISTER without an answer in the SAs of the latest authentication."""
+    yield from _check_flag(record, trace, "RER-07")
+
+
+@on_sip("ADD-04", "33.203 6.1.5", role=Role.PCSCF, hop=Hop.MW, method="REGISTER", request=True)
+def answer_in_old_sas_is_unprotected(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """integrity-protected is no for the answer to a challenge that came in the old SAs."""
+    yield from _check_flag(record, trace, "ADD-04")
+
+
+@on_sip("ADD-05", "33.203 6.1.5", role=Role.PCSCF, hop=Hop.MW, method="REGISTER", request=True)
+def report_in_temporary_sas_is_unprotected(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """integrity-protected is no for a failure report that came in the temporary SAs."""
+    yield from _check_flag(record, trace, "ADD-05")
+
+
+@on_sip("PCI-06", "33.203 P.3, 6.1.5", role=Role.PCSCF, hop=Hop.MW, method="REGISTER", request=True)
+def forged_protection_is_removed(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """What the UE itself says in integrity-protected is removed."""
+    gm = _came(record, trace)
+    if gm is None or not _upstream(record, trace) or not _brought_flag(gm):
+        return
+    written = [
+        value
+        for each in quiet(lambda: record.message.authorization) or ()
+        for value in each.get_all("integrity-protected")
+    ]
+    rows = len(quiet(lambda: record.message.authorization) or ())
+    expected = _flag(gm, trace)
+    wrong = [each for each in written if expected is not None and each.lower() != expected[0]]
+    if wrong or len(written) > rows:
+        told = "once" if expected is None else f"{expected[0]} once, since {expected[1]}"
+        yield Wrong(
+            f"the UE wrote integrity-protected, upstream it is {shown(', '.join(written))}: expected {told}",
+            record,
+            gm,
+        )
+
+
+# --- what stays on Gm ------------------------------------------------------------------------------------------------
+
+
+def _agreement_left(message: Message) -> list[str]:
+    """What a message still has of the security agreement."""
+    left = [name for name in OF_THE_AGREEMENT if message.has(name)]
+    for name in ("Require", "Proxy-Require"):
+        rows = message.rows(name)
+        tags = [each.strip().lower() for row in rows for each in row.split(",")]
+        if "sec-agree" in tags:
+            left.append(f"{name}: sec-agree")
+        elif any(not row.strip() or row.strip() == "0" for row in rows):
+            left.append(f"an emptied {name}")
+    return left
+
+
+@on_sip(
+    "PCI-07",
+    "24.229 5.2.2.2; RFC 3329 2.3.1",
+    role=Role.PCSCF,
+    basis=Basis.SECOND_HAND,
+    hop=Hop.MW,
+    method="REGISTER",
+    request=True,
+)
+def agreement_stays_on_gm(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """No Security-Client, -Server, -Verify and no sec-agree in Require or Proxy-Require goes upstream in a REGISTER."""
+    if _upstream(record, trace):
+        left = _agreement_left(record.message)
+        if left:
+            yield Wrong(f"REGISTER goes upstream with {', '.join(left)}", record)
+
+
+@on_sip("SEC-26", "24.229 5.2.6; RFC 3329 2.3.1", role=Role.PCSCF, basis=Basis.UNREAD, hop=Hop.MW, request=True)
+def agreement_of_other_requests_stays_on_gm(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """No Security-Verify and no sec-agree goes upstream in any other request of a UE."""
+    if method_of(record) == "REGISTER" or record.sender is not Role.PCSCF or trace.is_retransmission(record):
+        return
+    gm = _came(record, trace)
+    left = _agreement_left(record.message) if gm is not None else []
+    if gm is not None and left:
+        yield Wrong(f"{what(record)} goes upstream with {', '.join(left)}", record, gm)
+
+
+@on_sip(
+    "PCI-11",
+    "RFC 3261 10.3, 16.6",
+    role=Role.PCSCF,
+    level=Level.WARNING,
+    hop=Hop.MW,
+    method="REGISTER",
+    request=True,
+)
+def register_is_not_record_routed(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """REGISTER makes no dialog: the P-CSCF inserts no Record-Route."""
+    if not _upstream(record, trace):
+        return
+    gm = _came(record, trace)
+    found = _texts(record.message, "Record-Route")
+    if len(found) > (0 if gm is None else len(_texts(gm.message, "Record-Route"))):
+        yield Wrong(f"REGISTER goes upstream with Record-Route {shown(found[0])}", record)
+
+
+@on_sip(
+    "PCI-13",
+    "33.203 P.3",
+    role=Role.PCSCF,
+    level=Level.NOTE,
+    hop=Hop.MW,
+    method="REGISTER",
+    request=True,
+)
+def access_network_of_the_ue_is_its_own(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A P-Access-Network-Info in which the UE says network-provided is removed, if the P-CSCF knows the header."""
+    gm = _came(record, trace)
+    if gm is None or not _upstream(record, trace):
+        return
+    forged = [str(each) for each in quiet(lambda: gm.message.p_access_network_info) or () if each.network_provided]
+    kept = [each for each in _texts(record.message, "P-Access-Network-Info") if each in forged]
+    if kept:
+        yield Wrong(f"P-Access-Network-Info {shown(kept[0])} came from the UE and went upstream", record, gm)
+
+
+@on_sip(
+    "PCI-15",
+    "RFC 3261 17.2.2",
+    role=Role.PCSCF,
+    hop=Hop.MW,
+    method="REGISTER",
+    request=True,
+)
+def retransmission_is_absorbed(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A REGISTER that the UE sends again makes no second transaction upstream."""
+    gm = _came(record, trace)
+    if gm is None or not _upstream(record, trace) or gm.transport is not Transport.UDP:
+        return
+    if not trace.is_retransmission(gm) or gm.time - trace.original(gm).time > TIMER_J:
+        return
+    first = trace.derived(_first_upstream).get(_way(record))
+    # the same destination: another entry point is tried when the first one is silent
+    if first is not None and first is not record and _branch(first.message) != _branch(record.message):
+        yield Wrong(
+            f"REGISTER that the UE sent again goes upstream again, as {shown(_branch(record.message))} "
+            f"beside {shown(_branch(first.message))}",
+            record,
+            first,
+            gm,
+        )
+
+
+def _way(record: SipRecord) -> tuple[str | None, str | None, Endpoint, Transport]:
+    message = record.message
+    return message.get("Call-ID"), message.get("CSeq"), record.dst, record.transport
+
+
+def _first_upstream(trace: Trace) -> dict[tuple[str | None, str | None, Endpoint, Transport], SipRecord]:
+    """Each REGISTER that a P-CSCF sent, by destination: its first sending."""
+    found: dict[tuple[str | None, str | None, Endpoint, Transport], SipRecord] = {}
+    for record in trace.sip(method="REGISTER", request=True, hop=Hop.MW, sender=Role.PCSCF):
+        found.setdefault(_way(record), record)
+    return found
+
+
+def _branch(message: Message) -> str:
+    vias = quiet(lambda: message.via) or []
+    return (vias[0].branch or "") if vias else ""
+
+
+def _texts(message: Message, header: str) -> list[str]:
+    return quiet(lambda: message.values(header)) or []
+
+
+def _same_uris(one: Sequence[NameAddr], other: Sequence[NameAddr]) -> bool:
+    return [each.uri for each in one] == [each.uri for each in other]
+
+
+# --- keys for the P-CSCF ---------------------------------------------------------------------------------------------
+
+
+def _keyless(record: SipRecord, trace: Trace) -> tuple[SipRecord, str, str] | None:
+    """A challenge for IMS AKA whose keys the P-CSCF cannot use, relayed as if it could: to whom, ck, ik.
+
+    A 401 with Security-Server is a challenge that the UE may answer.
+    """
+    if record.receiver is not Role.PCSCF or trace.is_retransmission(record):
+        return None
+    told = trace.relayed(record)
+    offered = challenge(record.message)
+    if told is None or told.hop is not Hop.GM or offered is None or not is_aka(offered):
+        return None
+    if not mechanisms(told.message, "Security-Server"):
+        return None
+    return told, param(offered, "ck") or "", param(offered, "ik") or ""
+
+
+@on_sip(
+    "CHL-11",
+    "24.229 5.2.2.2",
+    role=Role.PCSCF,
+    basis=Basis.UNREAD,
+    hop=Hop.MW,
+    method="REGISTER",
+    status=401,
+)
+def challenge_without_keys_is_not_relayed(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A 401 without ck or ik makes no SAs: the UE gets an error and not a challenge."""
+    found = _keyless(record, trace)
+    if found is None:
+        return
+    missing = [name for name, value in (("ck", found[1]), ("ik", found[2])) if not value]
+    if missing:
+        yield Wrong(
+            f"401 without {' and '.join(missing)} relayed as a challenge with Security-Server", found[0], record
+        )
+
+
+@on_sip(
+    "CHL-12",
+    "24.229 5.2.2.2",
+    role=Role.PCSCF,
+    level=Level.WARNING,
+    basis=Basis.UNREAD,
+    hop=Hop.MW,
+    method="REGISTER",
+    status=401,
+)
+def challenge_with_broken_keys_is_not_relayed(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A 401 whose ck or ik are not 32 hex digits makes no SAs either."""
+    found = _keyless(record, trace)
+    if found is None or not (found[1] and found[2]):
+        return
+    broken = [
+        f"{name} of {len(value)} characters" if len(value) != 32 else f"{name} that is no hex"
+        for name, value in (("ck", found[1]), ("ik", found[2]))
+        if _KEY.fullmatch(value) is None
+    ]
+    if broken:
+        yield Wrong(f"401 with {' and '.join(broken)} relayed as a challenge with Security-Server", found[0], record)
+
+
+# --- identities ------------------------------------------------------------------------------------------------------
+
+
+def _identities(trace: Trace) -> dict[str, tuple[list[tuple[float, int]], list[frozenset[str]]]]:
+    """The identities that the UE at an address has been told to be its own: from when on, and all of them so far."""
+    found: dict[str, tuple[list[tuple[float, int]], list[frozenset[str]]]] = {}
+    for final in trace.sip(method="REGISTER", request=False, hop=Hop.GM, receiver=Role.UE):
+        request = trace.request_of(final)
+        if request is None or leaves(request.message) or not 200 <= (status_of(final) or 0) < 300:
+            continue
+        told = [each.uri.aor for each in _associated(final.message)]
+        times, sets = found.setdefault(final.dst.host, ([], []))
+        times.append(order(final))
+        sets.append(frozenset((*told, aor_of(request.message), *(sets[-1] if sets else ()))))
+    return found
+
+
+def _associated(message: Message) -> list[NameAddr]:
+    return quiet(lambda: message.p_associated_uri) or []
+
+
+def _foreign(record: SipRecord, trace: Trace) -> tuple[SipRecord, str, bool] | None:
+    """A request of a UE for which the P-CSCF asserts an identity that is not the UE's: as it came, the identity, and
+    whether the UE had asserted it itself."""
+    if record.sender is not Role.PCSCF or trace.is_retransmission(record) or method_of(record) == "REGISTER":
+        return None
+    gm = _came(record, trace)
+    if gm is None or gm_of(trace).agreement_of(gm) is None or trace.derived(_profiles_change):
+        return None
+    known = trace.derived(_identities).get(gm.src.host)
+    count = 0 if known is None else bisect_left(known[0], order(gm))
+    if known is None or not count:
+        return None
+    own = known[1][count - 1]
+    for each in record.message.p_asserted_identity:
+        if each.uri.aor not in own:
+            mine = quiet(lambda: gm.message.p_asserted_identity) or []
+            return gm, str(each.uri), any(one.uri.aor == each.uri.aor for one in mine)
+    return None
+
+
+def _profiles_change(trace: Trace) -> bool:
+    """True when an HSS pushed a profile: identities may have come that no 200 has told."""
+    return any(each.command == PPR for each in exchanges_of(trace).all)
+
+
+@on_sip("DRP-14", "24.229 5.2.6.3; RFC 3325", role=Role.PCSCF, basis=Basis.UNREAD, hop=Hop.MW, request=True)
+def only_own_identities_are_asserted(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """What the P-CSCF asserts is one of the identities that the 200 has given to the UE."""
+    found = _foreign(record, trace)
+    if found is not None and not found[2]:
+        yield Wrong(f"P-Asserted-Identity {shown(found[1])} is none of this UE's identities", record, found[0])
+
+
+@on_sip("DRP-15", "24.229 5.2.6.3", role=Role.PCSCF, basis=Basis.UNREAD, hop=Hop.MW, request=True)
+def asserted_identity_of_the_ue_is_replaced(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A P-Asserted-Identity that the UE wrote itself does not reach the core, unless it is right."""
+    found = _foreign(record, trace)
+    if found is not None and found[2]:
+        yield Wrong(f"P-Asserted-Identity {shown(found[1])} came from the UE and is none of its own", record, found[0])
+
+
+# --- proxies ---------------------------------------------------------------------------------------------------------
+
+
+def _branches(message: Message) -> list[str]:
+    return [each.branch or "" for each in quiet(lambda: message.via) or ()]
+
+
+def _proxied(record: SipRecord, trace: Trace) -> SipRecord | None:
+    """The message that a proxy passed on as this one. A box that made it anew, with Vias of its own, is no proxy."""
+    if record.sender not in _PROXIES or trace.is_retransmission(record):
+        return None
+    before = trace.relayed_from(record)
+    if before is None:
+        return None
+    mine, its = _branches(record.message), _branches(before.message)
+    shared = set(mine) & set(its) - {""}
+    return before if shared else None
+
+
+@on_sip("MW-01", "RFC 3261 16.6", role=Role.PCSCF, request=True)
+def hops_are_counted(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """Every proxy lowers Max-Forwards by one."""
+    before = _proxied(record, trace)
+    left = record.message.max_forwards
+    had = None if before is None else quiet(lambda: before.message.max_forwards)
+    if before is None or had is None:
+        return
+    if left is None:
+        yield Wrong(f"{what(record)} passed on without Max-Forwards: it had {had}", record, before, role=record.sender)
+    elif left >= had:
+        yield Wrong(
+            f"{what(record)} passed on with Max-Forwards {left}: expected {max(0, had - 1)}",
+            record,
+            before,
+            role=record.sender,
+        )
+
+
+@on_sip("MW-02", "RFC 3261 16.7", role=Role.PCSCF, request=False)
+def own_via_is_removed(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A proxy takes its own Via off a response, and leaves the others."""
+    before = _proxied(record, trace)
+    if before is None or status_of(record) == 100:  # 100 is each hop's own
+        return
+    mine, its = _branches(record.message), _branches(before.message)
+    if mine == its:
+        yield Wrong(f"{what(record)} passed on with the proxy's own Via on top", record, before, role=record.sender)
+    elif mine != its[1:]:
+        yield Wrong(
+            f"{what(record)} passed on with {len(mine)} Vias: expected the {len(its) - 1} below the proxy's own",
+            record,
+            before,
+            role=record.sender,
+        )
+
+
+@on_sip("MW-03", "RFC 3261 16.6, 16.7", role=Role.PCSCF)
+def tags_are_left_alone(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A proxy changes neither the tag of From nor that of To."""
+    before = _proxied(record, trace)
+    if before is None or status_of(record) == 100:
+        return
+    for name, now, then in (
+        ("From", record.message.from_.tag, quiet(lambda: before.message.from_.tag)),
+        ("To", record.message.to.tag, quiet(lambda: before.message.to.tag)),
+    ):
+        if now != then:
+            yield Wrong(
+                f"{what(record)} passed on with tag {shown(now or '-')} in {name}: it had {shown(then or '-')}",
+                record,
+                before,
+                role=record.sender,
+            )
+
+
+@on_sip(
+    "MW-04",
+    "24.229 5.4.1.2.2F; RFC 3608 6.1",
+    role=Role.PCSCF,
+    basis=Basis.SECOND_HAND,
+    method="REGISTER",
+    status=range(200, 300),
+)
+def routes_and_identities_reach_the_ue(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """Service-Route and P-Associated-URI of a 200 reach the UE whole and in their order."""
+    before = _proxied(record, trace)
+    if before is None:
+        return
+    for name in ("Service-Route", "P-Associated-URI"):
+        had, has = _texts(before.message, name), _texts(record.message, name)
+        rest = iter(has)
+        lost = next((each for each in had if each not in rest), None)  # `in` consumes: order counts
+        if lost is not None:
+            why = "lost" if lost not in has else "out of its order"
+            yield Wrong(f"{name} {shown(lost)} of the 200 is {why}", record, before, role=record.sender)
+
+
+# --- I-CSCF ----------------------------------------------------------------------------------------------------------
+
+
+@on_sip(
+    "MW-05",
+    "24.229 5.3.1.2",
+    role=Role.ICSCF,
+    basis=Basis.UNREAD,
+    hop=Hop.MW,
+    method="REGISTER",
+    request=True,
+)
+def register_goes_to_the_named_server(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """The I-CSCF sends a REGISTER to the S-CSCF that the HSS named."""
+    before = _proxied(record, trace)
+    if record.sender is not Role.ICSCF or before is None:
+        return
+    found = exchanges_of(trace).during(UAR, aor_of(record.message), before, record)
+    if len(found) != 1 or found[0].uaa is None or found[0].answer is None:
+        return
+    named = found[0].uaa.server_name
+    server = None if named is None else quiet(lambda: Uri.parse(named or ""))
+    uri: Uri = record.message.request_uri  # type: ignore[attr-defined]
+    if server is None or (host_is(server.host, "") is None) is not (host_is(uri.host, "") is None):
+        return  # a name and an address may be the same box
+    if (server.host.lower(), uri_port(server)) != (uri.host.lower(), uri_port(uri)):
+        yield Wrong(f"REGISTER goes to {shown(str(uri))}: the HSS named {shown(str(server))}", record, found[0].answer)
+
+
+@on_diameter("MW-06", "29.228 6.1.1", role=Role.ICSCF, name="UAR")
+def question_is_about_the_register(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
+    """The UAR names the user and the visited network of the REGISTER, and says when it is a de-registration."""
+    exchange = exchanges_of(trace).of(record)
+    uar = None if exchange is None else exchange.uar
+    if exchange is None or uar is None or not uar.public_identity:
+        return
+    asked = trace.derived(_at_icscf).get(aor_of_text(uar.public_identity), [])
+    end = bisect_left(asked, order(record), key=order)
+    nearest = asked[end - 1] if end else None
+    if nearest is None or record.time - nearest.time > 1 or (end > 1 and nearest.time - asked[end - 2].time < 1):
+        return  # not surely about this one
+    message = nearest.message
+    given = credentials(message)
+    impi = "" if given is None else param(given, "username") or ""
+    if impi and uar.user_name and impi != uar.user_name:
+        yield Wrong(f"UAR about {shown(uar.user_name)}: the REGISTER is of {shown(impi)}", record, nearest)
+    networks = _networks(message)
+    if networks and uar.visited_network and uar.visited_network not in networks:
+        yield Wrong(
+            f"UAR with visited network {shown(uar.visited_network)}: the REGISTER has {shown(networks[0])}",
+            record,
+            nearest,
+        )
+    leaving = uar.authorization_type is UserAuthorizationType.DE_REGISTRATION
+    if leaving is not leaves(message):
+        kind = "no type" if uar.authorization_type is None else uar.authorization_type.name
+        asks = "removes its contacts" if leaves(message) else "asks for a registration"
+        yield Wrong(f"UAR with {kind}: the REGISTER {asks}", record, nearest, level=Level.WARNING)
+
+
+def _at_icscf(trace: Trace) -> dict[str, list[SipRecord]]:
+    """The REGISTERs that an I-CSCF got, by IMPU."""
+    found: dict[str, list[SipRecord]] = {}
+    for record in trace.sip(method="REGISTER", request=True, hop=Hop.MW, receiver=Role.ICSCF):
+        if not trace.is_retransmission(record):
+            found.setdefault(aor_of(record.message), []).append(record)
+    return found
