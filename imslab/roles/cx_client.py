@@ -1,28 +1,50 @@
 """The Diameter side of I-CSCF and S-CSCF: one connection to the HSS, kept up, and questions asked over it.
 
-A question that is asked before the connection stands waits for it, no longer than any question may take. A lost
-connection is opened again after RECONNECT seconds (RFC 6733 2.1, timer Tc).
+    state of the connection   input                          action
+    wanted                    stands                         CER; what was asked meanwhile goes out after the CEA
+    wanted                    refused                        try again in RECONNECT seconds
+    stands                    answer                         to the one who asked
+    stands                    request of the HSS             to the owner, whose answer goes back
+    stands                    lost, or ended by a farewell   questions under way have failed; try again in RECONNECT
+
+A question that is asked while the connection is down waits for it, no longer than any question may take. Each question
+is answered once: with an answer that could be read, or with the Trouble that there was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
+from imslab.core.errors import PeerError
 from imslab.core.flow import Endpoint, Flow, Transport
-from imslab.diameter.cx import CxRequest
+from imslab.diameter.cx import CxAnswer, CxRequest
 from imslab.diameter.message import DiameterMessage, new_session_id
 from imslab.diameter.peer import Identity, Peer
 from imslab.roles.base import SipNode
 
-#: RFC 6733 2.1 recommends 30 s for peers in the field; in a lab the HSS comes back sooner.
+#: Seconds. RFC 6733 2.1 (timer Tc) recommends 30 in the field; in a lab the HSS comes back sooner.
 RECONNECT = 5.0
 #: The alarm of the node that opens the connection again.
 ALARM = "cx-reconnect"
 
-#: Called with the answer, or with None when none came in time.
-Answered = Callable[[DiameterMessage | None], None]
+
+class Trouble(StrEnum):
+    """Why there is no answer."""
+
+    SILENCE = "no answer"
+    MALFORMED = "an answer that cannot be read"
+
+    @property
+    def status(self) -> int:
+        """What it means to the one whose request waited for the HSS (RFC 3261 21.5.5, 21.5.1)."""
+        return 504 if self is Trouble.SILENCE else 500
+
+
+A = TypeVar("A", bound=CxAnswer)
+_Taken = Callable[[DiameterMessage | None], None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,11 +64,14 @@ class CxConfig:
 class CxClient:
     """Belongs to a SipNode, whose hooks on_stream_open, on_stream_closed, on_time, other_timer and on_alarm call it.
 
-    on_request: what the HSS asks of us (RTR, PPR); it gives the answer.
+    on_request: what the HSS asks of us (RTR, PPR); it gives the answer, or None to give none.
     """
 
     def __init__(
-        self, node: SipNode, config: CxConfig, on_request: Callable[[DiameterMessage], DiameterMessage] | None = None
+        self,
+        node: SipNode,
+        config: CxConfig,
+        on_request: Callable[[DiameterMessage], DiameterMessage | None] | None = None,
     ) -> None:
         self.node = node
         self.config = config
@@ -55,7 +80,7 @@ class CxClient:
         self._flow = self._wanted
         self._peer = self._new_peer()
         self._asked = 0
-        self._answered: dict[object, Answered] = {}
+        self._taken: dict[object, _Taken] = {}
 
     @property
     def is_open(self) -> bool:
@@ -65,10 +90,6 @@ class CxClient:
     def connect(self) -> None:
         """Open the connection, if it does not stand."""
         if not self.node.has_stream(self._flow):
-            if self._peer.is_closed:
-                self._fail()
-                self._peer = self._new_peer()
-            self._flow = self._wanted
             self.node.open_stream(self._flow, self._on_octets)
 
     def header(self) -> dict[str, Any]:
@@ -80,10 +101,20 @@ class CxClient:
             "destination_realm": self.config.origin_realm,
         }
 
-    def ask(self, request: CxRequest, then: Answered) -> None:
-        """Send a request; then(answer) or then(None) is called later, once."""
+    def ask(self, request: CxRequest, kind: type[A], then: Callable[[A | Trouble], None]) -> None:
+        """Send a request; then(answer or trouble) is called later, once. kind: the class of the answer."""
+
+        def taken(message: DiameterMessage | None) -> None:
+            then(self._read(kind, message))
+
         self._asked += 1
-        self._answered[self._asked] = then
+        self._taken[self._asked] = taken
+        self._peer.send_request(request.to_message(), self.node.now, self._asked, self.config.timeout)
+        self._flush()
+
+    def tell(self, request: CxRequest) -> None:
+        """Send a request whose answer changes nothing."""
+        self._asked += 1
         self._peer.send_request(request.to_message(), self.node.now, self._asked, self.config.timeout)
         self._flush()
 
@@ -101,8 +132,14 @@ class CxClient:
 
     def closed(self, reason: str) -> None:
         """The connection is gone, or could not be opened."""
-        self._peer.lost(self.node.now, reason or "connection closed")
-        self._fail()
+        if self.node.has_stream(self._flow):
+            return  # an older one
+        peer = self._peer
+        if self._flow != self._wanted:  # what was only waiting for a connection goes on waiting
+            peer.lost(self.node.now, reason or "connection closed")
+            self._flow = self._wanted
+            self._peer = self._new_peer()
+            self._fail(peer)
         self.node.emit("hss-lost", f"{self.config.hss}: {reason or 'connection closed'}")
         self.node.set_alarm(ALARM, RECONNECT)
 
@@ -112,7 +149,7 @@ class CxClient:
 
     def time(self) -> None:
         """Let time pass."""
-        self._fail()
+        self._fail(self._peer)
         self._flush()
 
     # ---- inside
@@ -122,28 +159,50 @@ class CxClient:
         identity = Identity(config.origin_host, config.origin_realm, (config.local,))
         return Peer(identity, self.node.entropy, initiator=True)
 
+    def _read(self, kind: type[A], message: DiameterMessage | None) -> A | Trouble:
+        if message is None:
+            return Trouble.SILENCE
+        try:
+            if message.command != kind.COMMAND:
+                raise PeerError(f"{message.name} for another command", clause="RFC 6733 6.2.1")
+            answer = kind.from_message(message)
+            if answer.result_code is None and answer.experimental is None:
+                raise PeerError("an answer without a result", clause="29.229 6.2")
+        except PeerError as error:
+            self.node.emit("malformed", f"{message.name}: {error}")
+            return Trouble.MALFORMED
+        return answer
+
     def _on_octets(self, octets: bytes) -> None:
-        for message in self._peer.receive(octets, self.node.now):
+        peer = self._peer
+        for message in peer.receive(octets, self.node.now):
             if not message.request:
-                then = self._answered.pop(message.key, None)
-                if then is not None:
-                    then(message)
-            elif self._on_request is not None:
-                self._peer.send_answer(self._on_request(message), self.node.now)
+                self._take(message.key, message)
+                continue
+            answer = self._on_request(message) if self._on_request is not None else None
+            if answer is not None:
+                peer.send_answer(answer, self.node.now)
             else:
-                self._peer.ignore(message)
+                peer.ignore(message)
         self._flush()
 
-    def _fail(self) -> None:
-        for key in self._peer.timed_out(self.node.now):
-            then = self._answered.pop(key, None)
-            if then is not None:
-                then(None)
+    def _take(self, key: object, message: DiameterMessage | None) -> None:
+        taken = self._taken.pop(key, None)
+        if taken is None:
+            return
+        try:
+            taken(message)
+        except PeerError as error:  # others' answers may wait behind this one
+            self.node.emit("peer-error", str(error))
+
+    def _fail(self, peer: Peer) -> None:
+        for key in peer.timed_out(self.node.now):
+            self._take(key, None)
 
     def _flush(self) -> None:
         octets = self._peer.take_output()
         if octets and self.node.has_stream(self._flow):
             self.node.transmit(self._flow, octets)
-        if self._peer.is_closed and self.node.has_stream(self._flow):
+        if self._peer.is_closed:
             self.node.close_stream(self._flow)
             self.closed(self._peer.reason)

@@ -8,11 +8,13 @@ Every fault here has a rule that it trips; tests/rules proves it pair by pair.
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from imslab.core.errors import LocalError
-from imslab.sip.message import Message
+from imslab.sip.fields.digest import DigestChallenge
+from imslab.sip.message import Message, Response
 
 #: (message, reference point) → the message to send instead; None sends nothing.
 Alter = Callable[[Message, str], Message | None]
@@ -65,6 +67,62 @@ class Faults:
                 return None
             altered = alteration(altered, hop)
         return altered
+
+
+def _drop(message: Message, name: str) -> None:
+    message.remove(name)
+
+
+# ---------------------------------------------------------------------------------------------------------- I-CSCF
+
+
+def _edit_register(message: Message, hop: str, edit: Callable[[Message], None]) -> Message:
+    """Change a REGISTER on its way."""
+    if message.is_request and message.method == "REGISTER":
+        edit(message)
+    return message
+
+
+def _claim_protection(message: Message) -> None:
+    message.set("Authorization", re.sub('(integrity-protected=)"no"', '\\1"yes"', message.get("Authorization") or ""))
+
+
+declare(
+    "icscf-all-hops-left",
+    "I-CSCF",
+    "Max-Forwards is not counted down (RFC 3261 16.6)",
+    lambda message, hop: _edit_register(message, hop, lambda register: register.set("Max-Forwards", "70")),
+)
+declare(
+    "icscf-claims-protection",
+    "I-CSCF",
+    "integrity-protected becomes yes on the way (33.203 6.1.5)",
+    lambda message, hop: _edit_register(message, hop, _claim_protection),
+)
+declare(
+    "icscf-drops-path",
+    "I-CSCF",
+    "REGISTER goes on without Path (RFC 3327 5.2)",
+    lambda message, hop: _edit_register(message, hop, lambda register: _drop(register, "Path")),
+)
+declare(
+    "icscf-drops-visited-network",
+    "I-CSCF",
+    "REGISTER goes on without P-Visited-Network-ID (24.229 5.3.1.2)",
+    lambda message, hop: _edit_register(message, hop, lambda register: _drop(register, "P-Visited-Network-ID")),
+)
+declare("icscf-ignores-refusal", "I-CSCF", "a REGISTER goes on although the UAA says no (29.228 6.1.1)")
+declare("icscf-keeps-uri", "I-CSCF", "the Request-URI stays the home domain (24.229 5.3.1.2)")
+declare("icscf-no-uar", "I-CSCF", "a REGISTER goes on without the HSS being asked (29.228 6.1.1)")
+declare("icscf-other-server", "I-CSCF", "the S-CSCF is another one than the UAA names (29.228 6.1.1)")
+declare(
+    "icscf-record-routes-register",
+    "I-CSCF",
+    "REGISTER goes on with Record-Route (RFC 3261 10.3)",
+    lambda message, hop: _edit_register(
+        message, hop, lambda register: register.prepend("Record-Route", "<sip:icscf.invalid;lr>")
+    ),
+)
 
 
 # ---------------------------------------------------------------------------------------------------------- P-CSCF
@@ -172,4 +230,194 @@ declare(
     "P-CSCF",
     "Security-Server says spi-c=0000000001 (RFC 4303 2.1)",
     lambda message, hop: _edit_server(message, hop, lambda text: re.sub("spi-c=[0-9]+", "spi-c=0000000001", text)),
+)
+
+# ---------------------------------------------------------------------------------------------------------- S-CSCF
+
+
+def _edit_challenge(message: Message, edit: Callable[[DigestChallenge], None]) -> Message:
+    """Change the challenge of a 401 to REGISTER."""
+    if isinstance(message, Response) and message.status == 401 and message.www_authenticate:
+        challenge = message.www_authenticate[0]
+        edit(challenge)
+        message.set("WWW-Authenticate", str(challenge))
+    return message
+
+
+def _edit_welcome(message: Message, edit: Callable[[Message], None]) -> Message:
+    """Change the 200 to a REGISTER."""
+    if isinstance(message, Response) and message.status == 200 and message.method == "REGISTER":
+        edit(message)
+    return message
+
+
+def _edit_notify(message: Message, edit: Callable[[Message], None]) -> Message:
+    """Change a NOTIFY."""
+    if message.is_request and message.method == "NOTIFY":
+        edit(message)
+    return message
+
+
+def _remove(challenge: DigestChallenge, name: str) -> None:
+    challenge.remove(name)
+
+
+def _without_keys(challenge: DigestChallenge) -> None:
+    challenge.remove("ck")
+    challenge.remove("ik")
+
+
+def _short_keys(challenge: DigestChallenge) -> None:
+    for name in ("ck", "ik"):
+        challenge.set(name, (challenge.get(name) or "")[:31])
+
+
+def _swapped_keys(challenge: DigestChallenge) -> None:
+    ck, ik = challenge.ck or "", challenge.ik or ""
+    challenge.set("ck", ik)
+    challenge.set("ik", ck)
+
+
+def _short_nonce(challenge: DigestChallenge) -> None:
+    challenge.set("nonce", b64encode(b64decode(challenge.nonce or "")[:31]).decode())
+
+
+def _bare_contacts(message: Message) -> None:
+    message.replace("Contact", [str(each.without_params("expires")) for each in message.contact])
+
+
+def _strict_route(message: Message) -> None:
+    message.replace("Service-Route", [str(each).replace(";lr", "") for each in message.service_route])
+
+
+def _from_contact(message: Message) -> None:
+    message.set("From", f"{message.get('Contact')};tag={message.from_.tag}")
+
+
+def _no_from_tag(message: Message) -> None:
+    message.set("From", str(message.from_.without_params("tag")))
+
+
+for _name, _text in (
+    ("scscf-403-with-challenge", "the 403 after a failed authentication has security parameters (33.203 6.1.2.2)"),
+    ("scscf-420-bare", "the 420 does not say what is unsupported (RFC 3261 8.2.2.3)"),
+    ("scscf-423-bare", "the 423 has no Min-Expires (RFC 3261 10.3)"),
+    ("scscf-any-call-id", "a challenge may be answered under another Call-ID (24.229 5.4.1.2.2)"),
+    ("scscf-any-response", "a wrong response is taken for a right one (24.229 5.4.1.2.2)"),
+    ("scscf-anyone-watches", "strangers may subscribe to the registration state (24.229 5.4.2.1.1)"),
+    ("scscf-auts-alone", "SIP-Authorization in MAR is AUTS without RAND (29.229 6.3.11)"),
+    ("scscf-barred-listed", "P-Associated-URI lists barred identities (24.229 5.4.1.2.2F)"),
+    ("scscf-failure-deregisters", "a failed authentication ends the registration (33.203 6.1.1)"),
+    ("scscf-grants-more", "more seconds are granted than were asked for (RFC 3261 10.3)"),
+    ("scscf-ignores-auts", "AUTS is answered with an ordinary MAR (33.203 6.1.3)"),
+    ("scscf-ignores-hss", "RTR and PPR are never answered (29.228 6.1.3, 6.2.2)"),
+    ("scscf-ignores-path", "requests to a user do not follow the Path (RFC 3327 5.3)"),
+    ("scscf-mar-no-items", "MAR asks for no vector (29.229 6.3.8)"),
+    ("scscf-mar-scheme", "the scheme in MAR is Digest-AKAv2-SHA-256 (29.229 6.3.9)"),
+    ("scscf-no-notify", "SUBSCRIBE is granted, and no NOTIFY follows (RFC 6665 4.2.1.2)"),
+    ("scscf-no-sar", "registrations are granted without SAR (29.228 6.1.2)"),
+    ("scscf-no-sar-at-the-end", "registrations end without SAR (29.228 6.1.2)"),
+    ("scscf-notify-never-ends", "NOTIFY says active although nothing is registered any more (24.229 5.4.2.1.2)"),
+    ("scscf-notify-one-identity", "NOTIFY tells of the first identity of the set only (24.229 5.4.2.1.2)"),
+    ("scscf-notify-version-stays", "all reg-event documents have version 0 (RFC 3680 5.1)"),
+    ("scscf-reuses-vectors", "the same vector is sent again and again (33.203 6.1.1)"),
+    ("scscf-sar-always-first", "SAR says REGISTRATION for a user who is registered (29.228 6.1.2)"),
+    ("scscf-sar-other-name", "Server-Name in SAR is another one than in MAR (29.228 6.1.2)"),
+    ("scscf-sar-two-identities", "SAR names two identities (29.228 6.1.2)"),
+    ("scscf-sar-wrong-end", "SAR says RE_REGISTRATION when the user has left (29.229 6.3.15)"),
+    ("scscf-silent-failure", "the HSS is not told of failed authentications (33.203 6.1.2.2)"),
+    ("scscf-trusts-clear", "a right response counts although it came unprotected (33.203 6.1.5)"),
+    ("scscf-vectors-backwards", "vectors are used in the wrong order (29.228 Table 6.3.5)"),
+):
+    declare(_name, "S-CSCF", _text)
+
+declare(
+    "scscf-algorithm-md5",
+    "S-CSCF",
+    "the challenge says algorithm=MD5 (24.229 5.4.1.2.1A)",
+    lambda message, hop: _edit_challenge(message, lambda challenge: challenge.set("algorithm", "MD5")),
+)
+declare(
+    "scscf-no-algorithm",
+    "S-CSCF",
+    "the challenge names no algorithm (24.229 5.4.1.2.1A)",
+    lambda message, hop: _edit_challenge(message, lambda challenge: _remove(challenge, "algorithm")),
+)
+declare(
+    "scscf-no-associated-uri",
+    "S-CSCF",
+    "the 200 has no P-Associated-URI (24.229 5.4.1.2.2F)",
+    lambda message, hop: _edit_welcome(message, lambda welcome: _drop(welcome, "P-Associated-URI")),
+)
+declare(
+    "scscf-no-contact",
+    "S-CSCF",
+    "the 200 has no Contact (RFC 3261 10.3)",
+    lambda message, hop: _edit_welcome(message, lambda welcome: _drop(welcome, "Contact")),
+)
+declare(
+    "scscf-no-expires",
+    "S-CSCF",
+    "the contacts of the 200 have no expires (RFC 3261 10.3)",
+    lambda message, hop: _edit_welcome(message, _bare_contacts),
+)
+declare(
+    "scscf-no-keys",
+    "S-CSCF",
+    "the challenge has neither ck nor ik (24.229 7.2A.1)",
+    lambda message, hop: _edit_challenge(message, _without_keys),
+)
+declare(
+    "scscf-no-path",
+    "S-CSCF",
+    "the 200 has no Path (RFC 3327 5.3)",
+    lambda message, hop: _edit_welcome(message, lambda welcome: _drop(welcome, "Path")),
+)
+declare(
+    "scscf-no-realm",
+    "S-CSCF",
+    "the challenge has no realm (24.229 5.4.1.2.1A)",
+    lambda message, hop: _edit_challenge(message, lambda challenge: _remove(challenge, "realm")),
+)
+declare(
+    "scscf-no-service-route",
+    "S-CSCF",
+    "the 200 has no Service-Route (24.229 5.4.1.2.2F)",
+    lambda message, hop: _edit_welcome(message, lambda welcome: _drop(welcome, "Service-Route")),
+)
+declare(
+    "scscf-notify-from-contact",
+    "S-CSCF",
+    "NOTIFY is from our own URI, not from the identity of the dialog (RFC 3261 12.2.1.1)",
+    lambda message, hop: _edit_notify(message, _from_contact),
+)
+declare(
+    "scscf-notify-no-tag",
+    "S-CSCF",
+    "NOTIFY has no From tag (RFC 3261 12.2.1.1)",
+    lambda message, hop: _edit_notify(message, _no_from_tag),
+)
+declare(
+    "scscf-short-keys",
+    "S-CSCF",
+    "ck and ik have 31 digits (24.229 7.2A.1)",
+    lambda message, hop: _edit_challenge(message, _short_keys),
+)
+declare(
+    "scscf-short-nonce",
+    "S-CSCF",
+    "the nonce has 31 octets (RFC 3310 3.2)",
+    lambda message, hop: _edit_challenge(message, _short_nonce),
+)
+declare(
+    "scscf-strict-service-route",
+    "S-CSCF",
+    "Service-Route has no lr (RFC 3608 5)",
+    lambda message, hop: _edit_welcome(message, _strict_route),
+)
+declare(
+    "scscf-swaps-keys",
+    "S-CSCF",
+    "ck and ik change places (24.229 7.2A.1)",
+    lambda message, hop: _edit_challenge(message, _swapped_keys),
 )

@@ -2,42 +2,54 @@
 
 A REGISTER comes from some P-CSCF. The I-CSCF asks the HSS whether this user may register here (UAR), and the answer
 names the S-CSCF that already serves the user, or says what an S-CSCF must be able to do; then the I-CSCF chooses one
-and passes the REGISTER on, unchanged but for its own Via. It keeps nothing of the user: the next REGISTER asks again.
+and passes the REGISTER on, unchanged but for its Request-URI and our Via. It keeps nothing of the user: the next
+REGISTER asks again.
 
 A request for a user of the home network comes from an S-CSCF or from outside. The I-CSCF asks who serves that user
 (LIR) and passes the request on.
 
-    state of a request   input                                next            action
-    ASKING               answer names a server                FORWARDED       resolve it, pass the request on
-    ASKING               answer lists capabilities, or none   FORWARDED       choose a server that has them, pass on
-    ASKING               answer is an error                   ANSWERED        answer as REFUSALS says
-    ASKING               no answer in time                    ANSWERED        480 (LIR), 504 (UAR)
-    FORWARDED            nobody answers                       FORWARDED       the next server that is able, or 504
+    state of a REGISTER   input                                   next         action
+    ASKING                UAA names a server                      FORWARDED    resolve it, pass the REGISTER on
+    ASKING                UAA lists capabilities, or none         FORWARDED    choose a server that has them, pass on
+    ASKING                no server has them                      ANSWERED     600
+    ASKING                UAA is an error                         ANSWERED     as REFUSALS says
+    ASKING                no UAA in time, or an unreadable one    ANSWERED     504, 500
+    FORWARDED             the server is silent, or has no address,
+                          or answers 3xx or 480                   FORWARDED    the next one that is able
+    FORWARDED             the same, and it was named by the HSS   ASKING       UAR for capabilities, to choose another
+    FORWARDED             the same, and nobody is left            ANSWERED     504, or what it said
+
+    state of any other    input                                   next         action
+    ASKING                LIA names a server                      FORWARDED    it goes on top of the Route
+    ASKING                LIA is an error, or names nobody        ANSWERED     as NOT_FOUND says
+    ASKING                no LIA in time, or an unreadable one    ANSWERED     480
 
 TS 24.229 5.3 has not been read here; the status codes are those that implementations agree on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from imslab.core import effects as fx
 from imslab.core import events as ev
 from imslab.core.entropy import Entropy
+from imslab.core.errors import PeerError
 from imslab.core.flow import Endpoint, Flow, Transport
 from imslab.diameter.codes import CxResult, ResultCode, UserAuthorizationType
 from imslab.diameter.cx import (
+    CxAnswer,
     LocationInfoAnswer,
     LocationInfoRequest,
+    ServerCapabilities,
     UserAuthorizationAnswer,
     UserAuthorizationRequest,
 )
-from imslab.diameter.message import DiameterMessage
-from imslab.roles.cx_client import ALARM, CxClient, CxConfig
+from imslab.roles.cx_client import ALARM, CxClient, CxConfig, Trouble
 from imslab.roles.proxy import Proxy
-from imslab.sip.message import Request
+from imslab.sip.message import Request, Response
 from imslab.sip.transaction import Transaction
 from imslab.sip.uri import Uri
 
@@ -52,7 +64,7 @@ class ServerChoice:
 
 @dataclass(slots=True, kw_only=True)
 class IcscfConfig:
-    """The I-CSCF. servers: in order of preference."""
+    """The I-CSCF. domain: of the home network. servers: in order of preference."""
 
     local: Endpoint
     domain: str
@@ -61,6 +73,7 @@ class IcscfConfig:
 
 
 #: What an HSS's no means for the UE. Experimental results first (the key is true), base results second.
+#: Whatever is not about the user is our own trouble: 500.
 REFUSALS: dict[tuple[bool, int], int] = {
     (True, CxResult.USER_UNKNOWN): 403,
     (True, CxResult.IDENTITIES_DONT_MATCH): 403,
@@ -69,11 +82,27 @@ REFUSALS: dict[tuple[bool, int], int] = {
     (False, ResultCode.AUTHORIZATION_REJECTED): 403,
 }
 
-#: The same for a request that looks for its addressee.
+#: The same for a request that looks for its addressee; what is not here is 480.
 NOT_FOUND: dict[tuple[bool, int], int] = {
     (True, CxResult.USER_UNKNOWN): 404,
     (True, CxResult.IDENTITY_NOT_REGISTERED): 480,
 }
+
+
+@dataclass(slots=True)
+class Search:
+    """The search of a REGISTER for its S-CSCF.
+
+    query: the UAR. choices: names still to be tried, best first. tried: those that did not serve. named: the HSS had
+    named the server, so that its capabilities have not been asked for yet.
+    """
+
+    txn: Transaction
+    request: Request
+    query: UserAuthorizationRequest
+    choices: list[str] = field(default_factory=list)
+    tried: list[str] = field(default_factory=list)
+    named: bool = False
 
 
 class Icscf(Proxy):
@@ -113,8 +142,9 @@ class Icscf(Proxy):
 
     def on_request(self, txn: Transaction, request: Request, arrival: ev.Arrival) -> None:
         copy = self.next_hop_copy(txn)
-        if copy is None:
+        if copy is None or self.refuses_extensions(txn):
             return
+        self._pop_own_route(copy)
         if request.method == "REGISTER":
             self._authorize(txn, copy)
         elif copy.to.tag is not None:
@@ -131,105 +161,147 @@ class Icscf(Proxy):
         # 24.229 5.3.1.2: without Authorization, the private identity is derived from the public one.
         private = credentials[0].username if credentials and credentials[0].username else _private_of(public)
         networks = request.p_visited_network_id
-        expires = _requested_expiry(request)
+        leaving = _is_leaving(request)
         query = UserAuthorizationRequest(
             **self.cx.header(),
             user_name=private,
             public_identity=public,
             visited_network=networks[0] if networks else self.config.domain,
-            authorization_type=UserAuthorizationType.DE_REGISTRATION
-            if expires == 0
-            else UserAuthorizationType.REGISTRATION,
+            authorization_type=UserAuthorizationType.DE_REGISTRATION if leaving else UserAuthorizationType.REGISTRATION,
         )
-        self.cx.ask(query, lambda answer: self._authorized(txn, request, answer))
-
-    def _authorized(self, txn: Transaction, request: Request, message: DiameterMessage | None) -> None:
-        if message is None:
-            self.emit("timeout", "HSS: no answer to UAR")
-            self.respond(txn, 504)
-            return
-        answer = UserAuthorizationAnswer.from_message(message)
-        if not answer.is_success:
-            self._refuse_by(txn, REFUSALS, answer.experimental, answer.result_code, 500)
-            return
-        if answer.server_name:
-            choices = [answer.server_name]
+        search = Search(txn, request, query)
+        if "icscf-no-uar" in self.faults:
+            self._choose(search, None)
         else:
-            needed = set(answer.capabilities.mandatory) if answer.capabilities else set()
-            liked = set(answer.capabilities.optional) if answer.capabilities else set()
-            choices = [*(answer.capabilities.server_names if answer.capabilities else ())]
-            able = [each for each in self.config.servers if needed <= each.capabilities]
-            choices += [each.name for each in sorted(able, key=lambda each: -len(liked & each.capabilities))]
-        if not choices:
-            self.emit("no-server", "no S-CSCF has the capabilities that the HSS demands")
-            self.respond(txn, 600)
-            return
-        self._to_server(txn, request, choices)
+            self._ask(search)
 
-    def _to_server(self, txn: Transaction, request: Request, choices: list[str]) -> None:
-        """24.229 5.3.1.2: the Request-URI of the REGISTER becomes the S-CSCF; the next one when it is silent."""
-        name, rest = choices[0], choices[1:]
-        uri = Uri.parse(name)
+    def _ask(self, search: Search) -> None:
+        self.cx.ask(search.query, UserAuthorizationAnswer, lambda answer: self._authorized(search, answer))
+
+    def _authorized(self, search: Search, answer: UserAuthorizationAnswer | Trouble) -> None:
+        if isinstance(answer, Trouble):
+            self.emit("timeout", f"HSS: {answer} to UAR")
+            self.respond(search.txn, answer.status)
+        elif not answer.is_success and "icscf-ignores-refusal" not in self.faults:
+            self._refuse_by(search.txn, REFUSALS, answer, 500)
+        elif answer.server_name and answer.server_name not in search.tried:
+            search.named = search.query.authorization_type is not UserAuthorizationType.REGISTRATION_AND_CAPABILITIES
+            search.choices = [answer.server_name]
+            if "icscf-other-server" in self.faults:
+                search.choices = [each.name for each in self.config.servers if each.name != answer.server_name]
+            self._to_server(search)
+        else:
+            self._choose(search, answer.capabilities)
+
+    def _choose(self, search: Search, capabilities: ServerCapabilities | None) -> None:
+        """29.229 6.3.4: what is mandatory must be there, what is optional should be, and names come first."""
+        wanted = capabilities or ServerCapabilities()
+        needed, liked = set(wanted.mandatory), set(wanted.optional)
+        able = [each for each in self.config.servers if needed <= each.capabilities]
+        able.sort(key=lambda each: -len(liked & each.capabilities))
+        names = dict.fromkeys([*wanted.server_names, *(each.name for each in able)])
+        search.choices = [name for name in names if name not in search.tried]
+        if search.choices:
+            self._to_server(search)
+        elif search.tried:
+            self.respond(search.txn, 504)
+        else:
+            self.emit("no-server", "no S-CSCF has the capabilities that the HSS demands")
+            self.respond(search.txn, 600)
+
+    def _to_server(self, search: Search) -> None:
+        """24.229 5.3.1.2: the Request-URI of the REGISTER becomes the S-CSCF; another one when it does not serve."""
+        name = search.choices.pop(0)
+        search.tried.append(name)
 
         def found(endpoint: Endpoint | None) -> None:
             if endpoint is None:
                 self.emit("unresolved", f"{name} has no address")
-                silent()
+                self._go_on(search)
                 return
-            copy = request.copy()
-            copy.uri = name
-            self.send_on(txn, copy, endpoint, on_silence=silent)
+            request = search.request.copy()
+            if "icscf-keeps-uri" not in self.faults:
+                request.uri = name
+            self.send_on(search.txn, request, endpoint, on_response=answered, on_silence=lambda: self._go_on(search))
 
-        def silent() -> None:
-            if rest:
-                self._to_server(txn, request, rest)
-            else:
-                self.respond(txn, 504)
+        def answered(response: Response) -> Response | None:
+            # 24.229 5.3.1.3: it will not serve this user.
+            if (response.status == 480 or 300 <= response.status < 400) and (search.choices or search.named):
+                self._go_on(search)
+                return None
+            return response
 
-        self.resolve(uri.host, uri.port or 5060, Transport.UDP, found)
+        self._find(name, found)
+
+    def _go_on(self, search: Search) -> None:
+        """The last choice does not serve: the next one, or others that the HSS would allow, or nobody."""
+        if search.choices:
+            self._to_server(search)
+        elif search.named:
+            search.named = False
+            search.query.authorization_type = UserAuthorizationType.REGISTRATION_AND_CAPABILITIES
+            search.query.session_id = self.cx.header()["session_id"]
+            self._ask(search)
+        else:
+            self.respond(search.txn, 504)
 
     # ---- all other requests
 
     def _locate(self, txn: Transaction, request: Request) -> None:
         """29.228 6.1.4: ask who serves the addressee."""
         query = LocationInfoRequest(**self.cx.header(), public_identity=request.request_uri.aor)
-        self.cx.ask(query, lambda answer: self._located(txn, request, answer))
+        self.cx.ask(query, LocationInfoAnswer, lambda answer: self._located(txn, request, answer))
 
-    def _located(self, txn: Transaction, request: Request, message: DiameterMessage | None) -> None:
-        if message is None:
-            self.emit("timeout", "HSS: no answer to LIR")
+    def _located(self, txn: Transaction, request: Request, answer: LocationInfoAnswer | Trouble) -> None:
+        if isinstance(answer, Trouble):
+            self.emit("timeout", f"HSS: {answer} to LIR")
             self.respond(txn, 480)
             return
-        answer = LocationInfoAnswer.from_message(message)
-        if not answer.is_success or not answer.server_name:
-            self._refuse_by(txn, NOT_FOUND, answer.experimental, answer.result_code, 480)
-            return
         server = answer.server_name
-        uri = Uri.parse(server)
+        if not answer.is_success or not server:
+            self._refuse_by(txn, NOT_FOUND, answer, 480)
+            return
 
         def found(endpoint: Endpoint | None) -> None:
             if endpoint is None:
+                self.emit("unresolved", f"{server} has no address")
                 self.respond(txn, 480)
                 return
             # 24.229 5.3.2.1: the S-CSCF goes on top of the route, the Request-URI stays the user's.
-            request.prepend("Route", f"<{server};lr>" if ";lr" not in server else f"<{server}>")
+            uri = Uri.parse(server)
+            request.prepend("Route", f"<{uri if 'lr' in uri.params else uri.with_params({'lr': None})}>")
             self.send_on(txn, request, endpoint)
 
-        self.resolve(uri.host, uri.port or 5060, Transport.UDP, found)
+        self._find(server, found)
 
     # ---- shared
 
+    def _pop_own_route(self, request: Request) -> None:
+        routes = request.route
+        here = (self.core.host, self.core.port)
+        if routes and (routes[0].uri.host, routes[0].uri.port or 5060) == here:
+            request.replace("Route", [str(route) for route in routes[1:]])
+
+    def _find(self, name: str, then: Callable[[Endpoint | None], None]) -> None:
+        """The address of an S-CSCF by its name, which the HSS or our configuration gave."""
+        try:
+            uri = Uri.parse(name)
+        except PeerError as error:
+            self.emit("malformed", f"Server-Name: {error}")
+            then(None)
+            return
+        if uri.host:
+            self.resolve(uri.host, uri.port or 5060, Transport.UDP, then)
+        else:
+            then(None)
+
     def _refuse_by(
-        self,
-        txn: Transaction,
-        table: dict[tuple[bool, int], int],
-        experimental: int | None,
-        result: int | None,
-        otherwise: int,
+        self, txn: Transaction, table: dict[tuple[bool, int], int], answer: CxAnswer, otherwise: int
     ) -> None:
-        key = (True, experimental) if experimental is not None else (False, result or 0)
-        status = table.get(key, otherwise)
-        self.emit("refused", f"HSS: {'experimental ' if key[0] else ''}result {key[1]}, answered {status}")
+        experimental = answer.experimental is not None
+        code = answer.experimental if answer.experimental is not None else answer.result_code
+        status = table.get((experimental, code or 0), otherwise)
+        self.emit("rejected", f"HSS: {'experimental ' if experimental else ''}result {code}, answered {status}")
         self.respond(txn, status)
 
 
@@ -238,9 +310,8 @@ def _private_of(public: str) -> str:
     return public.partition(":")[2]
 
 
-def _requested_expiry(request: Request) -> int | None:
-    """What a REGISTER asks for: the first contact's expires, else Expires; None if neither says anything."""
-    for contact in request.contact:
-        if not contact.is_star and contact.expires is not None:
-            return contact.expires
-    return request.expires
+def _is_leaving(request: Request) -> bool:
+    """True when a REGISTER asks for zero seconds for every contact it names."""
+    contacts = request.contact
+    seconds = [request.expires if each.is_star or each.expires is None else each.expires for each in contacts]
+    return bool(contacts) and not any(asked != 0 for asked in seconds)

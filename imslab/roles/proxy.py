@@ -3,7 +3,8 @@
     INVITE arrives  → 100 to the client → the INVITE goes on under our Via
     answers         → our Via comes off → to the client; 100 stays here
     CANCEL arrives  → 200 to it, and a CANCEL of our own once the next hop has said anything (RFC 3261 9.1)
-    nobody answers  → 408, or what the role says
+    nobody answers  → what the role says, else 408 for an INVITE and 504 for anything else; an INVITE that rang is
+                      cancelled first (RFC 3261 16.8)
 
 Where a request goes is the role's affair.
 """
@@ -26,11 +27,16 @@ OnResponse = Callable[[Response], Response | None]
 
 @dataclass(slots=True)
 class Forwarded:
-    """What hangs on a server transaction whose request was passed on."""
+    """What hangs on a server transaction whose request was passed on.
 
-    client: Transaction | None
-    sent_by: Endpoint
+    client: its transaction; None before, and where a fault swallowed it. heard: the next hop has said something
+    provisional. cancelled: the client has cancelled. told: so have we.
+    """
+
+    client: Transaction | None = None
+    heard: bool = False
     cancelled: bool = False
+    told: bool = False
 
 
 class Proxy(SipNode):
@@ -39,6 +45,8 @@ class Proxy(SipNode):
     def __init__(self, name: str, core: Endpoint, entropy: Entropy, faults: Iterable[str] = ()) -> None:
         super().__init__(name, entropy, faults)
         self.core = core
+
+    # ---- what a request must be like
 
     def next_hop_copy(self, txn: Transaction) -> Request | None:
         """A copy of the request with Max-Forwards lowered; None when that was used up, and 483 has been sent.
@@ -53,6 +61,15 @@ class Proxy(SipNode):
         request.set("Max-Forwards", str(70 if left is None else left - 1))
         return request
 
+    def refuses_extensions(self, txn: Transaction, known: frozenset[str] = frozenset()) -> bool:
+        """True when Proxy-Require wants what we do not know, and 420 has been sent (RFC 3261 16.3 item 5)."""
+        unknown = [tag for tag in txn.request.proxy_require if tag.lower() not in known]
+        if unknown:
+            self.respond(txn, 420, headers=[("Unsupported", ", ".join(unknown))])
+        return bool(unknown)
+
+    # ---- passing on
+
     def forward(
         self,
         txn: Transaction,
@@ -65,21 +82,30 @@ class Proxy(SipNode):
     ) -> None:
         """Pass on `request`, made by `next_hop_copy` from the request of `txn`.
 
-        on_silence: called when nobody answers, in place of a 408 to the client (RFC 3261 16.8).
+        Nothing is sent for a transaction that has had its final answer: it was cancelled meanwhile.
+        on_silence: called when nobody answers, in place of an answer to the client.
         """
+        if txn.response is not None and txn.response.status >= 200:
+            return
+        forwarded = Forwarded()
+        txn.context = forwarded
 
         def then(client: Transaction, response: Response | None, arrival: ev.Arrival | None) -> None:
             if response is not None:
-                self._relay(txn, client, response, on_response)
+                self._relay(txn, client, forwarded, response, on_response)
+                return
+            if forwarded.heard and request.method == "INVITE" and not forwarded.told:
+                self._send_cancel(client)
+            if forwarded.cancelled:
+                self.respond(txn, 487)
             elif on_silence is not None:
                 on_silence()
             else:
-                self.respond(txn, 408)
+                # RFC 4320 4.1: a 408 to anything but INVITE helps nobody.
+                self.respond(txn, 408 if request.method == "INVITE" else 504)
 
         if request.method == "INVITE" and txn.response is None:
             self.respond(txn, 100)
-        forwarded = Forwarded(None, sent_by or flow.local)
-        txn.context = forwarded
         forwarded.client = self.request(request, flow, then, sent_by=sent_by)
 
     def send_on(
@@ -101,6 +127,31 @@ class Proxy(SipNode):
             return Flow(Transport.UDP, self.core, remote)
         return Flow(Transport.TCP, Endpoint(self.core.host, 0), remote)
 
+    def _relay(
+        self,
+        txn: Transaction,
+        client: Transaction,
+        forwarded: Forwarded,
+        response: Response,
+        on_response: OnResponse | None,
+    ) -> None:
+        forwarded.heard = response.status < 200
+        if forwarded.cancelled:
+            self._cancel_if_due(forwarded)
+        if response.status == 100:
+            return
+        copy = response.copy()
+        rest = [str(via) for via in response.via[1:]]
+        if not rest:  # RFC 3261 16.7 item 3: it was meant for us
+            self.emit("stray-answer", f"{response.status} has no Via of the client")
+            return
+        copy.replace("Via", rest)
+        changed = copy if on_response is None else on_response(copy)
+        if changed is not None:
+            self.forward_response(txn, changed)
+
+    # ---- CANCEL
+
     def on_cancel(self, invite: Transaction, cancel: Request, arrival: ev.Arrival) -> None:
         """Cancel what was passed on, as soon as the next hop has answered provisionally (RFC 3261 9.1)."""
         forwarded = invite.context
@@ -110,48 +161,36 @@ class Proxy(SipNode):
         else:
             self.respond(invite, 487)
 
-    def on_ack(self, request: Request, arrival: ev.Arrival) -> None:
-        """The ACK of a 2xx goes its own way, without a transaction (RFC 3261 16.11)."""
-        if not request.max_forwards:
-            return
-        copy = request.copy()
-        copy.set("Max-Forwards", str(request.max_forwards - 1))
-        self.route_ack(copy, arrival)
-
-    def route_ack(self, request: Request, arrival: ev.Arrival) -> None:
-        """Send on an ACK whose Max-Forwards has been lowered. A role that carries dialogs fills this in."""
-
     def _cancel_if_due(self, forwarded: Forwarded) -> None:
         client = forwarded.client
-        if client is None or client.state is not State.PROCEEDING:
-            return
+        if client is not None and client.state is State.PROCEEDING and not forwarded.told:
+            forwarded.told = True
+            self._send_cancel(client)
+
+    def _send_cancel(self, client: Transaction) -> None:
+        """RFC 3261 9.1: the request's own top Via, Request-URI, Call-ID, From, To, Route and CSeq number."""
         invite = client.request
         headers = [("Via", str(invite.via[0]))]
         headers += [("Route", row) for row in invite.rows("Route")]
         headers += [(name, invite.get(name) or "") for name in ("From", "To", "Call-ID")]
         headers += [("CSeq", f"{invite.cseq.number} CANCEL"), ("Max-Forwards", "70")]
         self.transactions.send_request(
-            Request("CANCEL", invite.uri, headers),
-            client.flow,
-            self.now,
-            timers=client.timers,
-            context=_ignore,
+            Request("CANCEL", invite.uri, headers), client.flow, self.now, timers=client.timers, context=_ignore
         )
-        forwarded.cancelled = False
 
-    def _relay(self, txn: Transaction, client: Transaction, response: Response, on_response: OnResponse | None) -> None:
-        forwarded = txn.context
-        if isinstance(forwarded, Forwarded):
-            forwarded.client = client
-            if forwarded.cancelled:
-                self._cancel_if_due(forwarded)
-        if response.status == 100:
+    # ---- ACK of a 2xx
+
+    def on_ack(self, request: Request, arrival: ev.Arrival) -> None:
+        """The ACK of a 2xx goes its own way, without a transaction (RFC 3261 16.11)."""
+        left = request.max_forwards
+        if left == 0:
             return
-        copy = response.copy()
-        copy.replace("Via", [str(via) for via in response.via[1:]])  # RFC 3261 16.7 item 3
-        changed = copy if on_response is None else on_response(copy)
-        if changed is not None:
-            self.forward_response(txn, changed)
+        copy = request.copy()
+        copy.set("Max-Forwards", str(70 if left is None else left - 1))
+        self.route_ack(copy, arrival)
+
+    def route_ack(self, request: Request, arrival: ev.Arrival) -> None:
+        """Send on an ACK whose Max-Forwards has been lowered. A role that carries dialogs fills this in."""
 
 
 def _ignore(txn: Transaction, response: Response | None, arrival: ev.Arrival | None) -> None:
