@@ -120,7 +120,7 @@ class Attempt:
     inside: the set it came through. way, under: how the REGISTER that began this authentication came (itself, unless it
     answers a challenge). offered, chosen: Security-Client, and the offer we would take. temporary: the set it answers
     in; made: the set that its challenge made. until: the end of the registration that it brought, plus the grace.
-    remembered: it changed what is registered. done: it has had its final answer.
+    remembered: it changed what is registered. entries: the home network's entry points that are still to be tried.
     """
 
     txn: Transaction
@@ -135,7 +135,7 @@ class Attempt:
     made: SaRecord | None = None
     until: float = 0.0
     remembered: bool = False
-    done: bool = False
+    entries: list[Endpoint] = field(default_factory=list)
 
     @property
     def request(self) -> Request:
@@ -205,6 +205,7 @@ class Pcscf(OtherRequests):
             else:
                 self._take_offer(attempt)
             self._prepare(upstream, attempt, flag)
+            attempt.entries = self.entry_points(upstream.uri)
         except Refusal as refusal:
             self.refuse_attempt(attempt, refusal)
             return
@@ -333,34 +334,33 @@ class Pcscf(OtherRequests):
 
         def judge(found: Endpoint | None) -> None:
             if found is not None and inside is not None and found.host == inside.ue_host:
-                self._pass_on(attempt, upstream, 0)
+                self._pass_on(attempt, upstream)
                 return
             error = PeerError(f"Via names {via.host}, the REGISTER came from another address", clause="33.203 7.1")
             self.refuse_attempt(attempt, Refusal(403, (warning(self.name, error),)))
 
         if inside is None or "pcscf-ignores-via" in self.faults:
-            self._pass_on(attempt, upstream, 0)
+            self._pass_on(attempt, upstream)
         else:
             self.resolve(via.host, via.port or 5060, Transport.UDP, judge)
 
-    def _pass_on(self, attempt: Attempt, upstream: Request, place: int) -> None:
+    def _pass_on(self, attempt: Attempt, upstream: Request) -> None:
         """To the home network's entry points, one after the other until one answers; 504 when none does."""
-        entries = self.entry_points(upstream.uri)
-        if place >= len(entries):
+        if not attempt.entries:
             self._conclude(attempt, Input.SILENCE, None)
             return
-        entry = entries[place]
+        entry = attempt.entries.pop(0)
 
         def found(remote: Endpoint | None) -> None:
             if remote is None:
-                self._pass_on(attempt, upstream, place + 1)
+                self._pass_on(attempt, upstream)
                 return
             self.send_on(
                 attempt.txn,
                 upstream.copy(),
                 remote,
                 on_response=lambda response: self._on_answer(attempt, response),
-                on_silence=lambda: self._pass_on(attempt, upstream, place + 1),
+                on_silence=lambda: self._pass_on(attempt, upstream),
             )
 
         self.resolve(entry.host, entry.port, Transport.UDP, found)
@@ -375,10 +375,8 @@ class Pcscf(OtherRequests):
 
     def _end(self, attempt: Attempt) -> None:
         """This REGISTER has had its final answer."""
-        if not attempt.done:
-            attempt.done = True
-            attempt.contact.under_way -= 1
-            self.forget_if_idle(attempt.contact)
+        attempt.contact.under_way -= 1
+        self.forget_if_idle(attempt.contact)
 
     # ---- the answer on its way out
 
@@ -401,8 +399,6 @@ class Pcscf(OtherRequests):
         return Input.REFUSAL if response.status == 403 else Input.FAILURE
 
     def _conclude(self, attempt: Attempt, input_: Input, response: Response | None) -> None:
-        if attempt.done:
-            return
         if attempt.temporary is not None and attempt.temporary.stage is Stage.GONE:
             # The UE has begun again meanwhile, or its time was over: this answer has no set to travel in, and says
             # nothing of the newer one.
@@ -454,7 +450,7 @@ class Pcscf(OtherRequests):
             response.set("Security-Server", ", ".join(map(str, attempt.temporary.told)))
         if "pcscf-sas-go-first" in self.faults and attempt.remembered and not attempt.contact.bindings:
             for record in self.table.of(attempt.contact.key):
-                self.remove_set(record)
+                self.happen(record, Happening.LIFETIME)
             way = self._clear_way(attempt)
         if "pcscf-answers-in-clear" in self.faults and attempt.inside is not None:
             way = self._clear_way(attempt)
@@ -593,7 +589,7 @@ class Pcscf(OtherRequests):
         record = self.table.get(number)
         self.emit("sas-failed", f"set {number}: {error}", set=number)
         if record is not None:
-            self.drop_record(record)
+            self.happen(record, Happening.LOST)
         if txn is not None:
             self.replace_response(txn, response_to(txn.request, 500, to_tag=self.token(4)))
 

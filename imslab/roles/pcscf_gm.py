@@ -325,6 +325,8 @@ class GmSide(Proxy):
                     self.set_alarm(("close", record.number), record.timers.timeout)
                 case Deed.REMOVE:
                     self.remove_set(record)
+                case Deed.FORGET:
+                    self.forget_set(record)
 
     def switch(self, old: SaRecord, why: str) -> None:
         """What goes to the UE leaves the kept set."""
@@ -342,29 +344,29 @@ class GmSide(Proxy):
         for flow in list(record.streams):
             self.close_stream(flow)
         self.effect(fx.RemoveSas(record.number))
-        self.drop_record(record)
+        self.forget_set(record)
 
-    def drop_record(self, record: SaRecord) -> None:
-        """Forget a set that the carrier does not hold any more."""
+    def forget_set(self, record: SaRecord) -> None:
+        """Strike a set out."""
         for effect in self.table.remove(record):
             self.effect(effect)
         for kind in ("lifetime", "watch", "linger", "idle", "close"):
             self.clear_alarm((kind, record.number))
-        contact = self.contacts.get(record.contact) if isinstance(record.contact, ContactKey) else None
-        if contact is not None:
-            self.forget_if_idle(contact)
+        self.forget_if_idle(self.contact_of(record))
+
+    def contact_of(self, record: SaRecord) -> ContactState:
+        """The contact that a set in the table belongs to; it lives as long as the set."""
+        assert isinstance(record.contact, ContactKey)
+        return self.contacts[record.contact]
 
     def on_alarm(self, key: Hashable) -> None:
         assert isinstance(key, tuple)
         kind, which = key
         if kind == "expiry":
-            contact = self.tokens.get(which)
-            if contact is not None:
-                self._expired(contact)
+            self._expired(self.tokens[which])
             return
         record = self.table.get(which)
-        if record is None:
-            return
+        assert record is not None, "alarms go with their set"
         match kind:
             case "lifetime":
                 self.emit("sas-expired", f"set {record.number} ({record.stage}) has reached its end", set=record.number)
@@ -381,9 +383,7 @@ class GmSide(Proxy):
                 self.happen(record, Happening.CLOSED)
 
     def on_event(self, event: ev.Event) -> None:
-        match event:
-            case ev.SaExpired(number):
-                record = self.table.get(number)
-                if record is not None:
-                    self.emit("sas-expired", f"set {number} was ended by the carrier", set=number)
-                    self.drop_record(record)
+        record = self.table.get(event.number) if isinstance(event, ev.SaExpired) else None
+        if record is not None:
+            self.emit("sas-expired", f"set {record.number} was ended by the carrier", set=record.number)
+            self.happen(record, Happening.LOST)

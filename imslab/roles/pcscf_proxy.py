@@ -30,6 +30,7 @@ from imslab.roles.base import warning
 from imslab.roles.pcscf_contact import ContactKey, ContactState
 from imslab.roles.pcscf_gm import OF_THE_AGREEMENT, OF_THE_NETWORK, push
 from imslab.roles.pcscf_regevent import RegEvents
+from imslab.roles.proxy import Forwarded
 from imslab.roles.sa_table import SaRecord, Stage
 from imslab.sip.fields.address import NameAddr
 from imslab.sip.fields.security import same_list
@@ -162,7 +163,7 @@ class OtherRequests(RegEvents):
         copy = self.next_hop_copy(txn)
         if copy is None:
             return
-        contact = self._contact_of(record)
+        contact = self.contact_of(record)
         try:
             self.check_extensions(copy)
             self.check_method(copy)
@@ -194,10 +195,6 @@ class OtherRequests(RegEvents):
 
         self._find(remote, found)
 
-    def _contact_of(self, record: SaRecord) -> ContactState:
-        assert isinstance(record.contact, ContactKey)
-        return self.contact_state(record.contact)
-
     def _asks_us(self, request: Request, contact: ContactState) -> bool:
         routes = request.route
         return (
@@ -208,7 +205,7 @@ class OtherRequests(RegEvents):
 
     def _check_verify(self, request: Request, record: SaRecord) -> None:
         """Security-Verify must be the Security-Server of this set, or of a newer one (RFC 3329 2.3.1)."""
-        if request.method in ("ACK", "CANCEL") or "pcscf-ignores-verify" in self.faults:
+        if "pcscf-ignores-verify" in self.faults:
             return
         told = request.security_verify
         if not told:
@@ -229,9 +226,10 @@ class OtherRequests(RegEvents):
             self._check_route(request, contact)
         self.strip_agreement(request)
         self.strip_claims(request)
-        self._assert_identity(request, contact)
-        if not dialog and request.method != "ACK":
-            request.set("P-Charging-Vector", self.charging_vector())
+        if request.method != "ACK":
+            self._assert_identity(request, contact)
+            if not dialog:
+                request.set("P-Charging-Vector", self.charging_vector())
         self.record_route(request, contact, record, to_ue=False)
         routes = request.route
         if dialog:
@@ -257,8 +255,6 @@ class OtherRequests(RegEvents):
 
         24.229 5.2.6.3, RFC 3325 5. called: the identity that was called, for an answer.
         """
-        if isinstance(message, Request) and message.method in ("ACK", "CANCEL"):
-            return
         wanted = [each.uri for each in message.p_preferred_identity]
         if called is not None:
             wanted.append(called)
@@ -330,9 +326,8 @@ class OtherRequests(RegEvents):
             flow = flow._replace(local=self.config.gm)
         sent_by = record.pc if "pcscf-via-port-pc" in self.faults else record.ps
         self.forward(txn, copy, flow, sent_by=sent_by, on_response=on_response, on_silence=silence)
-        client = getattr(txn.context, "client", None)
-        if isinstance(client, Transaction):
-            record.note(client)
+        if isinstance(txn.context, Forwarded) and txn.context.client is not None:
+            record.note(txn.context.client)
 
     def _addressee(self, request: Request) -> tuple[ContactState, SaRecord | None]:
         """The UE that a request from the core is for, and the set to send it on; no set: it is for ourselves.
@@ -370,11 +365,12 @@ class OtherRequests(RegEvents):
     def route_ack(self, request: Request, arrival: ev.Arrival) -> None:
         try:
             record = self.inside(arrival)
-            if self.is_gm(arrival.flow):
-                if record is not None:
-                    remote = self._from_ue(request, record, self._contact_of(record))
-                    self._find(remote, lambda endpoint: self._send_core_ack(request, endpoint))
+            if record is not None:
+                remote = self._from_ue(request, record, self.contact_of(record))
+                self._find(remote, lambda endpoint: self._send_core_ack(request, endpoint))
                 return
+            if self.is_gm(arrival.flow):
+                return  # in clear: only a P-CSCF that admits everything comes here
             contact, record = self._addressee(request)
         except Refusal as refusal:
             self.emit("rejected", f"ACK: would be {refusal.status}", status=refusal.status)

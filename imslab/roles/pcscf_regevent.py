@@ -7,9 +7,9 @@ de-registration takes the SAs away too.
     ASKED         any other end                  –             go without
     ASKED         NOTIFY                         ASKED         200, apply (it may overtake the 2xx, RFC 6665 4.1.2)
     ACTIVE        NOTIFY active                  ACTIVE        200, apply
-    ACTIVE        NOTIFY terminated              –             200, apply
+    any           NOTIFY terminated              –             200, apply; a new SUBSCRIBE after a pause
     ACTIVE        time to refresh                ACTIVE        SUBSCRIBE in the dialog
-    ACTIVE        refresh refused                –             a new SUBSCRIBE if something is still registered
+    ACTIVE        refresh refused                –             a new SUBSCRIBE after a pause
     any           nothing registered any more    –             forgotten; NOTIFYs that come yet get 481
 
 Applying (RFC 3680 4.7): an older version changes nothing; a gap asks for the full state by a refresh. A contact that is
@@ -36,6 +36,8 @@ from imslab.sip.uri import Uri
 
 #: Longer than any registration (24.229 5.2.3 wants it longer than the user's).
 SUBSCRIPTION = 1_200_000
+#: Seconds between two SUBSCRIBEs at least, whatever the notifier says.
+SHORTEST = 30.0
 
 
 @dataclass(slots=True, eq=False)
@@ -121,7 +123,7 @@ class RegEvents(GmSide):
             self.emit("subscription-failed", f"reg event of {made.impu}: {why}", impi=made.impi)
             self._forget(made)
             if made.active:
-                self._resubscribe(made.impi)
+                self.set_alarm(("subscribe", made.impi), SHORTEST)
             return
         if not made.active:
             made.active = True
@@ -131,7 +133,8 @@ class RegEvents(GmSide):
             # RFC 3261 12.1.2: the route set of the one who asked is the Record-Route, backwards.
             made.routes = [f"<{each.uri}>" for each in reversed(response.record_route)]
         seconds = response.expires if response.expires is not None else SUBSCRIPTION
-        self.set_alarm(("resubscribe", made.call_id), seconds - 600 if seconds > 1200 else seconds / 2)
+        wait = seconds - 600 if seconds > 1200 else seconds / 2
+        self.set_alarm(("resubscribe", made.call_id), max(wait, SHORTEST))
 
     def _resubscribe(self, impi: str) -> None:
         registered = [each for each in self.contacts_of(impi) if each.bindings]
@@ -146,9 +149,10 @@ class RegEvents(GmSide):
 
     def on_alarm(self, key: Hashable) -> None:
         if isinstance(key, tuple) and key[0] == "resubscribe":
-            made = self._dialogs.get(key[1])
-            if made is not None:
-                self._send_subscribe(made)
+            self._send_subscribe(self._dialogs[key[1]])
+            return
+        if isinstance(key, tuple) and key[0] == "subscribe":
+            self._resubscribe(key[1])
             return
         super().on_alarm(key)
 
@@ -167,14 +171,14 @@ class RegEvents(GmSide):
             return False
         told = request.subscription_state
         info = parse_reginfo(request.body) if request.body else None
+        pause = max(SHORTEST, told.retry_after or 0) if told else SHORTEST
         self.respond(txn, 200)
         if info is not None:
             self._apply(made, info.version, info.state == "full", info.registrations)
         if told is not None and told.state == "terminated":
-            again = made.active
             self._forget(made)
-            if again:
-                self._resubscribe(made.impi)
+            if any(contact.bindings for contact in self.contacts_of(made.impi)):
+                self.set_alarm(("subscribe", made.impi), pause)
         return True
 
     def _apply(self, made: Subscription, version: int, full: bool, registrations: list[Registration]) -> None:

@@ -17,7 +17,7 @@ travel inside the set, it closes: what has been said must still reach the UE, so
     OLD            nothing pending any more, or 64·T1 have passed          GONE
     ESTABLISHED …  nothing is registered any more                          CLOSING       at most 64·T1
     CLOSING        that time is over; a newer challenge, a newer set       GONE
-    any            lifetime over                                           GONE
+    any            lifetime over; the carrier has lost it                  GONE
 
 `LIFE` is this table for the machine. `SaTable` finds records by number and by ports, hands out ports and SPIs, and
 holds rule 3. Nothing here sends, installs or waits: what a step wants done is returned as Deeds.
@@ -25,10 +25,9 @@ holds rule 3. Nothing here sends, installs or waits: what a step wants done is r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import chain
 from typing import TypeVar
 
 from imslab.core.effects import Listen, Unlisten
@@ -68,6 +67,7 @@ class Happening(StrEnum):
     FINISHED = "nothing pending any more, or 64·T1 have passed"
     DEREGISTERED = "nothing is registered any more"
     CLOSED = "the last words have had their time"
+    LOST = "the carrier does not have it, or not any more"
     LIFETIME = "lifetime over"
 
 
@@ -79,6 +79,7 @@ class Deed(StrEnum):
     LINGER = "go when nothing is pending, at latest after 64·T1"
     CLOSE = "go after 64·T1"
     REMOVE = "take the SAs away"
+    FORGET = "strike it out; there are no SAs to take away"
 
 
 _T, _E, _K, _O, _C, _G = Stage
@@ -105,6 +106,7 @@ LIFE: dict[tuple[Stage, Happening], tuple[tuple[Deed, ...], Stage]] = {
     (_C, _H.OUTDATED): ((_D.REMOVE,), _G),
     (_C, _H.CLOSED): ((_D.REMOVE,), _G),
     **{(stage, _H.LIFETIME): ((_D.REMOVE,), _G) for stage in (_T, _E, _K, _O, _C)},
+    **{(stage, _H.LOST): ((_D.FORGET,), _G) for stage in (_T, _E, _K, _O, _C)},
 }
 
 
@@ -291,7 +293,10 @@ class SaTable:
         port_s = mine[-1].own.port_s if mine else self._find(1, self._server_ports, ())
         if port_c is None or port_s is None:
             return None
-        spi_c, spi_s = allocate_spis(entropy, _Taken(self._spis, (ue.spi_c, ue.spi_s)))
+        theirs = {ue.spi_c, ue.spi_s} - self._spis
+        self._spis |= theirs  # for a moment, so that the large set need not be copied
+        spi_c, spi_s = allocate_spis(entropy, self._spis)
+        self._spis -= theirs
         return Offer(spi_c, spi_s, port_c, port_s, ue.alg, ue.ealg)
 
     def _find(self, pool: int, ports: Sequence[int], used: Iterable[int]) -> int | None:
@@ -335,23 +340,6 @@ class SaTable:
                 del self._listening[local]
                 closed += [Unlisten(Transport.UDP, local), Unlisten(Transport.TCP, local)]
         return closed
-
-
-class _Taken(Collection[int]):
-    """Two collections as one, without copying the large one."""
-
-    def __init__(self, many: set[int], few: tuple[int, ...]) -> None:
-        self._many = many
-        self._few = few
-
-    def __contains__(self, spi: object) -> bool:
-        return spi in self._few or spi in self._many
-
-    def __iter__(self) -> Iterator[int]:
-        return chain(self._many, self._few)
-
-    def __len__(self) -> int:
-        return len(self._many) + len(self._few)
 
 
 K = TypeVar("K")

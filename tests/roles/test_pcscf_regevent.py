@@ -142,6 +142,9 @@ def test_a_refused_refresh_begins_anew_and_a_refused_beginning_does_not() -> Non
     bench.registered(under=sas, expires=100000)
     bench.wire.run(500.1)
     bench.from_core(response_to(bench.core.requests("SUBSCRIBE")[-1], 481))
+    bench.wire.run(529.0)
+    assert bench.core.requests("SUBSCRIBE")[-1].call_id == subscribe.call_id
+    bench.wire.run(531.0)
     fresh = bench.core.requests("SUBSCRIBE")[-1]
     assert fresh.call_id != subscribe.call_id
     assert fresh.to.tag is None
@@ -254,9 +257,36 @@ def test_a_notify_may_overtake_the_200() -> None:
 def test_an_ended_subscription_is_begun_anew_while_something_is_registered() -> None:
     bench, _, subscribe = watching()
     accept(bench, subscribe)
-    notify(bench, subscribe, 0, [registration(IMPU)], state="terminated;reason=timeout")
+    notify(bench, subscribe, 0, [registration(IMPU)], state="terminated;reason=timeout;retry-after=50")
+    bench.wire.run(49.0)
+    assert len(bench.core.requests("SUBSCRIBE")) == 1
+    bench.wire.run(51.0)
     assert len({each.call_id for each in bench.core.requests("SUBSCRIBE")}) == 2
     assert bench.sets == {1: "established"}
+    notify(bench, bench.core.requests("SUBSCRIBE")[-1], 0, [], state="terminated")
+    bench.wire.run(630.0)  # and when nobody is registered any more by then, it is not
+    assert len({each.call_id for each in bench.core.requests("SUBSCRIBE")}) == 3
+
+
+def test_a_pause_outlived_by_nobody_ends_in_nothing() -> None:
+    bench, sas, subscribe = watching()
+    accept(bench, subscribe)
+    notify(bench, subscribe, 0, [registration(IMPU)], state="terminated")
+    gone = bench.register(sas.next(), clear=False, nonce=sas.nonce, response="1", verify=sas.server, expires=0)
+    bench.from_ue(bench.inside(sas), gone)
+    bench.ok(bench.core.requests("REGISTER")[-1], expires=0)
+    bench.wire.run(100.0)
+    assert len(bench.core.requests("SUBSCRIBE")) == 1
+
+
+@pytest.mark.parametrize("expires", [0, 1, 59])
+def test_a_notifier_in_a_hurry_makes_no_storm(expires: int) -> None:
+    bench, _, subscribe = watching()
+    accept(bench, subscribe, expires)
+    bench.wire.run(29.0)
+    assert len(bench.core.requests("SUBSCRIBE")) == 1
+    bench.wire.run(31.0)
+    assert len({each.cseq.number for each in bench.core.requests("SUBSCRIBE")}) == 2
 
 
 def test_a_shortened_registration_ends_sooner() -> None:
@@ -274,9 +304,6 @@ def test_notifies_of_no_subscription_get_481() -> None:
     bench, _, subscribe = watching()
     accept(bench, subscribe)
     assert notify(bench, subscribe, 0, [], tag="another").status == 481
-    bench.pcscf.subscriptions.clear()
-    bench.pcscf._dialogs.clear()
-    assert notify(bench, subscribe, 0, []).status == 481
 
 
 @pytest.mark.parametrize(

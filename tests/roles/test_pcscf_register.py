@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from imslab.core import effects as fx
+from imslab.core import events as ev
 from imslab.core.errors import LocalError
 from imslab.core.flow import Endpoint, Flow
 from imslab.roles.pcscf import PcscfConfig, challenge_keys, strip_keys
+from imslab.roles.pcscf_contact import granted
 from imslab.sip.message import Request, Response
 from tests.roles.pcscf_bench import CK, CORE, GM, IK, IMPI, IMPU, MW, TCP, UDP, UE, Bench, Sas
 
@@ -335,6 +337,8 @@ def test_a_set_that_cannot_be_installed_makes_a_500_in_place_of_the_401() -> Non
     assert "sas-failed" in bench.wire.emitted("pcscf")
     bench.from_ue(bench.clear(), request)  # repeated: the same answer again
     assert [response.status for response in bench.ue.responses()] == [500, 500]
+    bench.wire.give(bench.pcscf, ev.SasFailed(99, "not even ours"))
+    assert bench.sets == {}
 
 
 def test_the_four_sas_have_the_right_spis_and_ports() -> None:
@@ -746,6 +750,45 @@ def test_a_clear_200_registers_nobody() -> None:
     assert bench.ue.responses()[-1].status == 200
     assert bench.pcscf.contacts == {}
     assert "unprotected" in bench.wire.emitted("pcscf")
+
+
+def test_without_authorization_the_public_identity_names_the_user() -> None:
+    bench = Bench()
+    request = bench.register(Sas())
+    request.remove("Authorization")
+    up = first(bench, request)
+    assert not up.has("Authorization")
+    assert next(iter(bench.pcscf.contacts)).impi == IMPI  # as 23.003 derives one from the other
+
+
+def test_a_request_uri_that_leads_nowhere_leaves_nothing() -> None:
+    bench = Bench(icscf=())
+    request = bench.register(Sas())
+    bench.from_ue(bench.clear(), request.encode().replace(b"sip:ims.example SIP", b"si~p:ims.example SIP"))
+    assert bench.ue.responses()[-1].status == 400
+    assert bench.pcscf.contacts == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "header", "told", "expected"),
+    [
+        ("<sip:a@b>;expires=100", None, ["<sip:a@b>;expires=60"], 60),
+        ("<sip:a@b>;expires=100", None, ["<sip:other@b>;expires=7", "<sip:a@b>;expires=60"], 60),
+        ("<sip:a@b>;expires=100", None, ["<sip:a@b>"], 100),
+        ("<sip:a@b>", "200", ["<sip:other@b>;expires=7"], 200),
+        ("<sip:a@b>", None, [], 3600),
+        ("<sip:a@b>;expires=0", "200", ["<sip:other@b>;expires=7"], 0),
+        ("*", "0", [], 0),
+        ("<sip:a@b>", "0", [], 0),
+    ],
+)
+def test_how_long_a_200_registers(asked: str, header: str | None, told: list[str], expected: int) -> None:
+    request = Request("REGISTER", "sip:b", [("Contact", asked), *([("Expires", header)] if header else [])])
+    response = Response(200, headers=[("Contact", each) for each in told])
+    assert granted(request, response) == expected
+    if expected and not any(";expires" in each for each in told):
+        response.add("Expires", "77")
+        assert granted(request, response) == 77
 
 
 def test_provisional_answers_pass() -> None:

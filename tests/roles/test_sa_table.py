@@ -51,7 +51,8 @@ def test_a_set_is_removed_exactly_when_it_is_gone(
     pair: tuple[Stage, Happening], row: tuple[tuple[Deed, ...], Stage]
 ) -> None:
     deeds, after = row
-    assert (Deed.REMOVE in deeds) == (after is Stage.GONE)
+    assert bool({Deed.REMOVE, Deed.FORGET} & set(deeds)) == (after is Stage.GONE)
+    assert (Deed.FORGET in deeds) == (pair[1] is Happening.LOST)
 
 
 def test_what_the_table_does_not_list_changes_nothing() -> None:
