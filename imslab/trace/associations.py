@@ -77,6 +77,18 @@ def sides(mechanisms: Iterable[SecurityMechanism]) -> list[Side]:
     return [side for _, side in sorted(found, key=lambda each: each[0])]
 
 
+#: SPI, source and destination of the four SAs of a set.
+_Flows = tuple[tuple[int, Endpoint, Endpoint], ...]
+
+
+class _Choice(NamedTuple):
+    """Algorithms that may be in use, and between what."""
+
+    alg: str
+    ealg: str
+    flows: _Flows
+
+
 class _Candidate:
     """One choice of algorithms and keys for the four SAs of a set."""
 
@@ -105,19 +117,32 @@ class Association:
     none. chosen: the SAs with their keys, once a packet has proved them.
     """
 
-    __slots__ = ("_announced", "_candidates", "_failures", "_pairs", "chosen", "hosts", "impi", "rand", "views")
+    __slots__ = (
+        "_all_made",
+        "_candidates",
+        "_choices",
+        "_failures",
+        "_sessions",
+        "chosen",
+        "hosts",
+        "impi",
+        "rand",
+        "views",
+    )
 
     def __init__(
-        self, hosts: tuple[str, str], pairs: list[tuple[Side, Side]], rand: bytes, impi: str, views: list[SaView]
+        self, hosts: tuple[str, str], choices: list[_Choice], rand: bytes, impi: str, views: list[SaView]
     ) -> None:
         self.hosts = hosts
         self.rand = rand
         self.impi = impi
         self.views = views
         self.chosen: _Candidate | None = None
-        self._pairs = pairs
+        #: What was announced, likeliest first; none for a single SA.
+        self._choices = choices
         self._candidates: list[_Candidate] = []
-        self._announced = 0
+        self._all_made = True
+        self._sessions: list[SessionKeys] = []
         self._failures = 0
 
     @classmethod
@@ -126,11 +151,10 @@ class Association:
         pairs = [(_partner(entry, client), entry) for entry in server]
         # the UE takes the first of the P-CSCF's list that it supports (33.203 7.2)
         pairs.sort(key=lambda pair: (pair[0].alg, pair[0].ealg) != (pair[1].alg, pair[1].ealg))
-        views = [
-            SaView(spi=spi, src=src, dst=dst, alg=pairs[0][1].alg, ealg=pairs[0][1].ealg)
-            for spi, src, dst in _flows(ue, pcscf, *pairs[0])
-        ]
-        return cls((ue, pcscf), pairs, rand, impi, views)
+        choices = [_Choice(server.alg, server.ealg, _flows(ue, pcscf, client, server)) for client, server in pairs]
+        alg, ealg, flows = choices[0]
+        views = [SaView(spi=spi, src=src, dst=dst, alg=alg, ealg=ealg) for spi, src, dst in flows]
+        return cls((ue, pcscf), choices, rand, impi, views)
 
     @classmethod
     def given(cls, sa: Sa) -> Association:
@@ -142,7 +166,7 @@ class Association:
     @property
     def agreed_on(self) -> bool:
         """True for the set of an agreement, False for a single SA from a key file."""
-        return bool(self._pairs)
+        return bool(self._choices)
 
     @property
     def has_keys(self) -> bool:
@@ -151,37 +175,31 @@ class Association:
 
     def use(self, keys: KeyRing) -> bool:
         """Make candidates of all keys that may belong to the challenge. True when there are more than before."""
-        if not self._pairs or self.chosen is not None:
+        if not self._choices or self.chosen is not None:
             return False
         sessions = keys.sessions(self.rand, self.impi)
-        spis = {spi for _, spi in self.addresses()}
-        # an SA of a key file brings the keys of all four (33.203 6.2)
-        given = {(sa.ck, sa.ik): SessionKeys(sa.ck, sa.ik, None, "key file") for sa in keys.sas if sa.spi in spis}
-        sessions.extend(given.values())
-        if len(sessions) == self._announced:
+        if keys.sas:
+            # an SA of a key file brings the keys of all four (33.203 6.2)
+            spis = {spi for _, spi in self.addresses()}
+            given = {(sa.ck, sa.ik): SessionKeys(sa.ck, sa.ik, None, "key file") for sa in keys.sas if sa.spi in spis}
+            sessions.extend(given.values())
+        if len(sessions) == len(self._sessions):
             return False
-        self._announced = len(sessions)
-        ue, pcscf = self.hosts
-        ue_side, pcscf_side = self._pairs[0]
-        announced = [(client, server, server.alg, server.ealg) for client, server in self._pairs]
-        others = [(ue_side, pcscf_side, *each) for each in COMBINATIONS]
-        self._candidates = [
-            _Candidate(
-                tuple(
-                    Sa(spi, src, dst, alg, ealg, each.ik, each.ck)
-                    for spi, src, dst in _flows(ue, pcscf, client, server)
-                ),
-                known,
-            )
-            for known, choices in ((True, announced), (False, others))
-            for client, server, alg, ealg in choices
-            for each in sessions
-        ]
+        self._sessions = sessions
+        self._candidates = self._make(self._choices, announced=True)
+        self._all_made = False
         return True
+
+    def _make(self, choices: Iterable[_Choice], *, announced: bool) -> list[_Candidate]:
+        return [
+            _Candidate(tuple(Sa(*flow, alg, ealg, each.ik, each.ck) for flow in flows), announced)
+            for alg, ealg, flows in choices
+            for each in self._sessions
+        ]
 
     def shown(self) -> SaSetView | None:
         """The set as the trace shows it; None for a single SA from a key file."""
-        if not self._pairs:
+        if not self._choices:
             return None
         ue, pcscf = self.hosts
         keyed = () if self.chosen is None else self.chosen.sas
@@ -189,12 +207,9 @@ class Association:
 
     def addresses(self) -> Iterator[tuple[str, int]]:
         """Host and SPI of every SA that may be in the set."""
-        seen: set[tuple[str, int]] = set()
-        if not self._pairs:
-            seen = {(view.dst.host, view.spi) for view in self.views}
-        for pair in self._pairs:
-            seen.update((dst.host, spi) for spi, _, dst in _flows(*self.hosts, *pair))
-        yield from seen
+        if not self._choices:
+            yield from ((view.dst.host, view.spi) for view in self.views)
+        yield from {(dst.host, spi): None for choice in self._choices for spi, _, dst in choice.flows}
 
     def view(self, host: str, spi: int) -> SaView | None:
         """The SA of this SPI, inbound at this host."""
@@ -212,27 +227,43 @@ class Association:
         if self.chosen is not None:
             index = _index(self.chosen, host, spi)
             return None if index is None else self.chosen.inspect(index, packet)
-        best: tuple[_Candidate, Inspected] | None = None
-        for candidate in self._candidates:
-            index = _index(candidate, host, spi)
-            result = None if index is None else candidate.inspect(index, packet)
-            if result is None:
-                continue
-            if result.icv_ok and result.next_header in _PLAUSIBLE:
-                self._choose(candidate)
-                return result
-            # an ICV does not tell one cipher from another, the padding does: an unsound one waits for better
-            if best is None or (result.icv_ok and not best[1].icv_ok and candidate.announced):
-                best = candidate, result
-        if best is None:
-            return None
-        if best[1].icv_ok:
+        best = self._try(self._candidates, host, spi, packet)
+        if self.chosen is None and not self._all_made:
+            # none of what was announced: perhaps something else was installed
+            self._all_made = True
+            flows = self._choices[0].flows
+            more = self._make((_Choice(*each, flows) for each in COMBINATIONS), announced=False)
+            self._candidates.extend(more)
+            other = self._try(more, host, spi, packet)
+            if self.chosen is not None or best is None:
+                best = other
+        if self.chosen is not None or best is None:
+            return None if best is None else best[1]
+        if best[1].icv_ok and best[0].announced:
             self._choose(best[0])
         else:
             self._failures += 1
             if self._failures > PATIENCE:
                 del self._candidates[LIKELIEST:]
         return best[1]
+
+    def _try(
+        self, candidates: list[_Candidate], host: str, spi: int, packet: bytes
+    ) -> tuple[_Candidate, Inspected] | None:
+        """The first candidate that makes sense of the packet is chosen; else the best that can be said."""
+        best: tuple[_Candidate, Inspected] | None = None
+        for candidate in candidates:
+            index = _index(candidate, host, spi)
+            result = None if index is None else candidate.inspect(index, packet)
+            if result is None:
+                continue
+            # an ICV does not tell one cipher from another, the padding does: an unsound one waits for better
+            if result.icv_ok and result.next_header in _PLAUSIBLE:
+                self._choose(candidate)
+                return candidate, result
+            if best is None or (result.icv_ok and not best[1].icv_ok):
+                best = candidate, result
+        return best
 
     def _choose(self, candidate: _Candidate) -> None:
         self.chosen = candidate
@@ -280,7 +311,7 @@ class Associations:
         return found[::-1]
 
 
-def _flows(ue: str, pcscf: str, client: Side, server: Side) -> tuple[tuple[int, Endpoint, Endpoint], ...]:
+def _flows(ue: str, pcscf: str, client: Side, server: Side) -> _Flows:
     """SPI, source and destination of the four SAs (33.203 7.1): the SPI is the receiver's."""
     uc, us = Endpoint(ue, client.port_c), Endpoint(ue, client.port_s)
     pc, ps = Endpoint(pcscf, server.port_c), Endpoint(pcscf, server.port_s)

@@ -102,6 +102,10 @@ class _Where(NamedTuple):
     esp: EspRecord | None = None
 
 
+#: What a NamedTuple's own constructor does, in a third of the time.
+_new = tuple.__new__
+
+
 class _Closed(NamedTuple):
     """An ESP packet to be opened."""
 
@@ -161,7 +165,7 @@ class Dissector:
                 known = self._points[point, label] = f"{point}{label}".strip()
             point = known
         time = packet.time
-        where = _Where(time, (packet.number,), point, is_cooked(packet.linktype))
+        where: _Where = _new(_Where, (time, (packet.number,), point, is_cooked(packet.linktype), None, None))
         self._ip(octets[offset:] if offset else octets, where, 0)
 
     def add(self, record: Record) -> None:

@@ -15,7 +15,7 @@ from imslab.core.errors import PeerError
 from imslab.core.flow import Endpoint, Transport
 from imslab.core.sa import Sa
 from imslab.diameter.message import DiameterMessage
-from imslab.sip.message import Message
+from imslab.sip.message import Message, Request, Response
 
 
 class Role(StrEnum):
@@ -72,6 +72,25 @@ class SipRecord(Record):
     hop: Hop = Hop.UNKNOWN
     sender: Role = Role.UNKNOWN
     receiver: Role = Role.UNKNOWN
+    _method: str | None = field(default=None, init=False, repr=False)
+
+    @property
+    def method(self) -> str:
+        """The method of a request, or of the request that a response answers; "" where the CSeq cannot be read."""
+        if self._method is None:
+            message = self.message
+            if isinstance(message, Request):
+                self._method = message.method
+            else:
+                words = (message.get("CSeq") or "").split()
+                self._method = words[1] if len(words) == 2 else ""
+        return self._method
+
+    @property
+    def status(self) -> int | None:
+        """The status of a response, None for a request."""
+        message = self.message
+        return message.status if isinstance(message, Response) else None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

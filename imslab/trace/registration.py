@@ -19,12 +19,16 @@ from imslab.core.errors import PeerError
 from imslab.core.flow import Endpoint
 from imslab.diameter.dictionary import by_name
 from imslab.sip.fields.digest import DigestChallenge, DigestCredentials
+from imslab.sip.grammar import unquote
 from imslab.sip.message import Message
 from imslab.trace.identity import impi_of, impu_of, is_third_party, via_count
 from imslab.trace.model import DiameterRecord, Role, SaSetView, SaView, SipRecord
 
 if TYPE_CHECKING:
     from imslab.trace.trace import Trace
+
+#: Parameters of a challenge or of credentials: name in lower case → plain value.
+_Params = dict[str, str]
 
 #: Answers after which the same procedure goes on with a better REGISTER.
 _GO_ON = frozenset((401, 407, 421, 423, 494))
@@ -237,7 +241,7 @@ def _goes_on(current: Registration, record: SipRecord) -> bool:
         return True
     credentials = _credentials(record.message)
     # whoever answers a challenge, be it only to say that its MAC is wrong, names its nonce (24.229 5.1.1.5.3)
-    return credentials is not None and _get(credentials, "nonce") == _get(challenge, "nonce")
+    return credentials is not None and credentials.get("nonce") == challenge.get("nonce")
 
 
 def _judge(trace: Trace, registration: Registration) -> None:
@@ -252,22 +256,25 @@ def _judge(trace: Trace, registration: Registration) -> None:
         registration.outcome = Outcome.CHALLENGE_UNANSWERED
     else:
         registration.outcome = Outcome.REJECTED
+    credentials = [_credentials(request.message) for request in registration.requests]
     challenges = registration.challenges
     if challenges:
-        _judge_challenge(trace, registration, challenges[-1])
-    _judge_response(trace, registration)
+        _judge_challenge(trace, registration, challenges[-1], credentials)
+    _judge_response(trace, registration, credentials)
     if registration.agreed is None:
         carried = next((each for each in registration.requests if each.spi is not None), None)
         if carried is not None:
             registration.agreed = trace.set_of(carried)
 
 
-def _judge_challenge(trace: Trace, registration: Registration, record: SipRecord) -> None:
+def _judge_challenge(
+    trace: Trace, registration: Registration, record: SipRecord, credentials: list[_Params | None]
+) -> None:
     challenge = _challenge(record.message)
     if challenge is None:
         return
-    registration.algorithm = _get(challenge, "algorithm") or "MD5"
-    nonce = _get(challenge, "nonce")
+    registration.algorithm = challenge.get("algorithm", "MD5")
+    nonce = challenge.get("nonce")
     if not registration.algorithm.lower().startswith("aka"):
         return
     try:
@@ -275,40 +282,40 @@ def _judge_challenge(trace: Trace, registration: Registration, record: SipRecord
     except PeerError:
         return
     registration.agreed = trace.set_of_challenge(rand, record.dst.host)
-    answers = [
-        credentials
-        for request in registration.requests
-        if (credentials := _credentials(request.message)) is not None and _get(credentials, "nonce") == nonce
-    ]
+    answers = [each for each in credentials if each is not None and each.get("nonce") == nonce]
     algorithm = trace.keys.algorithm(registration.impi)
     if algorithm is not None:
         ak = algorithm.f2345(rand)[3]
         registration.autn = Autn.OK if open_autn(algorithm, rand, autn, ak).mac_ok else Autn.MAC_FAILURE
     # RFC 3310 3.4: auts says that the MAC was right and the sequence number was not
-    if any(_get(each, "auts") for each in answers):
+    if any(each.get("auts") for each in answers):
         if registration.autn is not Autn.MAC_FAILURE:
             registration.autn = Autn.SQN_FAILURE
-    elif algorithm is None and answers and not any(_get(each, "response") for each in answers):
+    elif algorithm is None and answers and not any(each.get("response") for each in answers):
         registration.autn = Autn.MAC_FAILURE  # the UE says so: neither response nor auts (24.229 5.1.1.5.3)
 
 
-def _judge_response(trace: Trace, registration: Registration) -> None:
-    for request in reversed(registration.requests):
-        credentials = _credentials(request.message)
-        if credentials is not None and _get(credentials, "response"):
-            registration.qop = _get(credentials, "qop") or ""
-            registration.response = check_response(trace, request.message, credentials, registration.impi)
+def _judge_response(trace: Trace, registration: Registration, credentials: list[_Params | None]) -> None:
+    for request, given in zip(reversed(registration.requests), reversed(credentials), strict=True):
+        if given is not None and given.get("response"):
+            registration.qop = given.get("qop", "")
+            registration.response = _check_response(trace, request.message, given, registration.impi)
             return
 
 
-def check_response(trace: Trace, message: Message, credentials: DigestCredentials, impi: str = "") -> Response:
+def check_response(trace: Trace, message: Message, impi: str = "") -> Response:
     """The response of a request with AKA credentials, recomputed with every RES that is known for its nonce."""
-    given = _get(credentials, "response") or ""
+    credentials = _credentials(message)
+    return Response.ABSENT if credentials is None else _check_response(trace, message, credentials, impi)
+
+
+def _check_response(trace: Trace, message: Message, credentials: _Params, impi: str) -> Response:
+    given = credentials.get("response", "")
     if not given:
         return Response.ABSENT
-    algorithm = _get(credentials, "algorithm") or "MD5"
-    nonce = _get(credentials, "nonce") or ""
-    auts = _get(credentials, "auts") or ""
+    algorithm = credentials.get("algorithm", "MD5")
+    nonce = credentials.get("nonce", "")
+    auts = credentials.get("auts", "")
     try:
         rand = split_nonce(nonce)[0]
         passwords = [
@@ -321,15 +328,15 @@ def check_response(trace: Trace, message: Message, credentials: DigestCredential
         for password in passwords:
             expected = digest_response(
                 algorithm=algorithm,
-                username=_get(credentials, "username") or "",
-                realm=_get(credentials, "realm") or "",
+                username=credentials.get("username", ""),
+                realm=credentials.get("realm", ""),
                 password=password,
                 nonce=nonce,
                 method=message.method,
-                uri=_get(credentials, "uri") or "",
-                qop=_get(credentials, "qop") or "",
-                nc=_get(credentials, "nc") or "",
-                cnonce=_get(credentials, "cnonce") or "",
+                uri=credentials.get("uri", ""),
+                qop=credentials.get("qop", ""),
+                nc=credentials.get("nc", ""),
+                cnonce=credentials.get("cnonce", ""),
                 body=message.body,
                 auts=auts,
             )
@@ -431,26 +438,28 @@ def _asks_to_leave(message: Message) -> bool:
         return False
 
 
-def _challenge(message: Message) -> DigestChallenge | None:
+def _challenge(message: Message) -> _Params | None:
     try:
-        found = message.www_authenticate or message.proxy_authenticate
+        found = [_params(each) for each in message.www_authenticate or message.proxy_authenticate]
     except PeerError:
         return None
-    aka = [each for each in found if (_get(each, "algorithm") or "").lower().startswith("aka")]
+    aka = [each for each in found if each.get("algorithm", "").lower().startswith("aka")]
     found = aka or found
     return found[0] if found else None
 
 
-def _credentials(message: Message) -> DigestCredentials | None:
+def _credentials(message: Message) -> _Params | None:
     try:
         found = message.authorization or message.proxy_authorization
     except PeerError:
         return None
-    return found[0] if found else None
+    return _params(found[0]) if found else None
 
 
-def _get(params: DigestChallenge | DigestCredentials, name: str) -> str | None:
-    try:
-        return params.get(name)
-    except PeerError:
-        return None
+def _params(digest: DigestChallenge | DigestCredentials) -> _Params:
+    """Name in lower case → plain value; without those that are there twice, of which nobody knows which one counts."""
+    found = {name.lower(): unquote(value) for name, value in digest.params}
+    if len(found) != len(digest.params):
+        for name in digest.duplicates:
+            del found[name]
+    return found

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from imslab.core.errors import PeerError
 from imslab.core.flow import Endpoint
 from imslab.core.sa import Sa
-from imslab.sip.message import Request, Response
 from imslab.trace.keys import KeyRing
 from imslab.trace.model import (
     DiameterRecord,
@@ -33,6 +32,8 @@ from imslab.trace.topology import Topology
 
 if TYPE_CHECKING:
     from imslab.trace.registration import Registration
+
+D = TypeVar("D")
 
 _BRANCH = re.compile(r"[^,]*?;\s*branch\s*=\s*([^;,\s]+)", re.IGNORECASE)
 
@@ -64,9 +65,17 @@ class Trace:
         self.keys = keys if keys is not None else KeyRing()
         self.problems: list[PeerError] = list(problems)
         self.packets = packets
+        self._derived: dict[object, Any] = {}
         self.topology = Topology(self.records)
         for record in self.records:
             self.topology.assign(record)
+
+    def derived(self, make: Callable[[Trace], D]) -> D:
+        """What `make` finds out about this trace; made once, when it is first asked for."""
+        if make not in self._derived:
+            self._derived[make] = make(self)
+        found: D = self._derived[make]
+        return found
 
     # --- records by kind ---
 
@@ -338,17 +347,12 @@ class Trace:
 
 def method_of(record: SipRecord) -> str:
     """The method of a request, or of the request that a response answers; "" where the CSeq cannot be read."""
-    message = record.message
-    if isinstance(message, Request):
-        return message.method
-    words = (message.get("CSeq") or "").split()
-    return words[1] if len(words) == 2 else ""
+    return record.method
 
 
 def status_of(record: SipRecord) -> int | None:
     """The status of a response, None for a request."""
-    message = record.message
-    return message.status if isinstance(message, Response) else None
+    return record.status
 
 
 def _transaction(record: SipRecord) -> tuple[str, str] | None:

@@ -61,7 +61,7 @@ class Wire:
         if sa is not None:
             sealer = self._sealers.setdefault((sa.spi, sa.ik), Sealer(sa, SeededEntropy(sa.spi)))
             protocol, payload = ESP, sealer.seal(protocol, payload)
-        self._ident += 1
+        self._ident = self._ident + 1 & 0xFFFF
         return build_ip(pack_host(src.host), pack_host(dst.host), protocol, payload, ident=self._ident)
 
     def udp(self, src: Endpoint, dst: Endpoint, data: bytes | str, sa: Sa | None = None, point: str = "") -> int:
