@@ -421,3 +421,9 @@ declare(
     "ck and ik change places (24.229 7.2A.1)",
     lambda message, hop: _edit_challenge(message, _swapped_keys),
 )
+
+
+# -------------------------------------------------------------------------------------------------------------- UE
+# Too many to stand here; importing the module declares them.
+
+from imslab.roles import ue_faults as _ue_faults  # noqa: E402, F401

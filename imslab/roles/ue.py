@@ -345,11 +345,14 @@ class Ue(UeProcedure):
         if input_ is not Input.UNUSABLE:
             self._bad = 0
         challenges = self._challenges
-        self._new_call()
+        if input_ is not Input.UNUSABLE or "ue-keeps-call-id" not in self.faults:
+            self._new_call()
         if input_ is Input.UNUSABLE:
             self._challenges = challenges
         self._new_offer()
         first = empty_credentials(self.config, first=True)
+        if "ue-two-attempts" in self.faults:
+            self._send_register(first, Asked.CLEAR, None)
         self._send_register(first, Asked.CLEAR, None)
 
     def _begin_elsewhere(self, input_: Input) -> None:
@@ -372,12 +375,29 @@ class Ue(UeProcedure):
         assert self._answer is not None
         first = self.state is State.ANSWERING
         sas = self.sas.temporary
+        if "ue-answers-in-clear" in self.faults:
+            sas = None
         asked = Asked.CLEAR if sas is None else Asked.FIRST_ANSWER if first else Asked.NEXT_ANSWER
+        if "ue-answers-under-new-call-id" in self.faults:
+            self._new_call()
+        if "ue-cseq-stands" in self.faults:
+            self._cseq -= 1
         self._send_register(self._answer.authorization, asked, sas)
+        if "ue-talks-early" in self.faults and sas is not None:
+            self.send(self._early_words(sas), lambda txn, response, arrival: None, Asked.OTHER, sas)
+
+    def _early_words(self, sas: UeSet) -> Request:
+        """What the fault ue-talks-early says before the 200."""
+        me = self.config.impu
+        headers = [("From", f"<{me}>;tag={self.token(4)}"), ("To", f"<{me}>"), ("Call-ID", self.new_call_id())]
+        rows = [*self.common_rows("OPTIONS", None, sas), *headers, ("CSeq", "1 OPTIONS")]
+        return Request("OPTIONS", me, rows)
 
     def _report(self, input_: Input) -> None:
         assert self._answer is not None
         self._drop_temporary()
+        if "ue-reports-under-new-call-id" in self.faults:
+            self._new_call()
         self._register_again(self._answer.authorization)
 
     def _enter(self, input_: Input) -> None:
@@ -397,6 +417,8 @@ class Ue(UeProcedure):
             self._remove(before)
         if old is not None:
             old.standing = Standing.OLD
+            if "ue-drops-old-set" in self.faults:
+                self._remove(old)
         self._establish(self.sas.temporary, old)
         if old is not None:
             assert self.sas.established is not None
@@ -441,7 +463,8 @@ class Ue(UeProcedure):
 
     def _prolong(self, sas: UeSet, at_least: float) -> None:
         assert self.registration is not None
-        sas.expires_at = max(self.registration.expires_at + GRACE, at_least)
+        grace = -GRACE if "ue-short-lifetime" in self.faults else GRACE
+        sas.expires_at = max(self.registration.expires_at + grace, at_least)
         lifetime = sas.expires_at - self.now
         self.set_alarm(("sa", sas.number), lifetime)
         self.effect(fx.UpdateSas(sas.number, lifetime))
@@ -498,7 +521,9 @@ class Ue(UeProcedure):
     def _refresh(self, input_: Input) -> None:
         self._bad = 0
         self._challenges = self._longer = 0
-        self._register_again(self._proof)
+        empty = "ue-refreshes-without-proof" in self.faults
+        proof = empty_credentials(self.config, first=False) if empty else self._proof
+        self._register_again(proof, clear="ue-refreshes-in-clear" in self.faults)
 
     def _refresh_longer(self, input_: Input) -> None:
         self._drop_temporary()
@@ -526,7 +551,7 @@ class Ue(UeProcedure):
     def _leave(self, input_: Input) -> None:
         self._bad = 0
         self._challenges = self._longer = 0
-        self._register_again(self._proof)
+        self._register_again(self._proof, clear="ue-leaves-in-clear" in self.faults)
 
     def _left(self, input_: Input) -> None:
         # 24.229 5.1.1.6.2: SAs go when the transaction is over; a repeated 200 may come for T4.
@@ -621,6 +646,10 @@ class Ue(UeProcedure):
     def network_says(self, input_: Input, seconds: int = 0) -> None:
         """What a reg event document means for the registration. seconds: new lifetime, or how long to wait."""
         self._wait = seconds
+        if input_ is Input.NET_ENDED and "ue-returns-when-rejected" in self.faults:
+            input_ = Input.NET_DEACTIVATED
+        elif input_ is Input.NET_DEACTIVATED and "ue-stays-away" in self.faults:
+            input_ = Input.NET_ENDED
         self.step(input_)
 
     def calls_ended(self) -> None:

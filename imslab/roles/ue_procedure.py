@@ -19,7 +19,7 @@ from imslab.ipsec import sa as ipsec
 from imslab.roles.ue_config import UeConfig
 from imslab.roles.ue_credentials import Answer, answer_challenge, choose_challenge, proves_itself
 from imslab.roles.ue_registration import Registration, read_registration, retry_after
-from imslab.roles.ue_sas import REG_AWAIT_AUTH, UeOffer, UeSet, choose_server
+from imslab.roles.ue_sas import REG_AWAIT_AUTH, UeOffer, UeSet, choose_server, write_offer
 from imslab.roles.ue_speech import UeSpeech
 from imslab.roles.ue_states import ANSWERED, BUSY, LEAVING, Input, State
 from imslab.roles.ue_traffic import Asked
@@ -110,7 +110,8 @@ class UeProcedure(UeSpeech):
                 self._longer += 1
                 if self._longer > MOST_LONGER:
                     return Input.REJECTED
-                self.expires = response.min_expires or self.expires
+                if "ue-ignores-min-expires" not in self.faults:
+                    self.expires = response.min_expires or self.expires
             return input_
         if self.state in ANSWERED:
             proven = proves_itself(response.authentication_info, self._answer, self.config, response.body)
@@ -154,13 +155,14 @@ class UeProcedure(UeSpeech):
     def _bad_challenge(self, input_: Input) -> Input:
         self._bad += 1
         # 24.229 5.1.1.5.12: only two in a row are reacted to.
-        return Input.TOO_MANY if self._bad > BAD_CHALLENGES else input_
+        most = 3 * BAD_CHALLENGES if "ue-never-tires" in self.faults else BAD_CHALLENGES
+        return Input.TOO_MANY if self._bad > most else input_
 
     def _derive(self, response: Response) -> UeSet:
         """The temporary set that a good challenge and Security-Server make. Raises PeerError."""
         assert self._offer is not None
         assert self._answer is not None
-        offer, pairs = self._offer, self.config.effective_offers
+        offer, pairs = self._offer, self.offers
         server = choose_server(response.security_server, pairs)
         # 33.203 7.1: the P-CSCF's SPIs differ from the UE's.
         ipsec.check_offer(server, self.sas.spis() | {offer.spi_c, offer.spi_s})
@@ -187,14 +189,23 @@ class UeProcedure(UeSpeech):
         self._challenges = self._longer = 0
 
     def _new_offer(self) -> None:
-        if self.config.ipsec:
-            self._offer = self.sas.offer(
-                self.entropy,
-                self.config.profile,
-                self.config.effective_offers,
-                self.config.port,
-                before=self._offer,
-            )
+        if not self.config.ipsec:
+            return
+        before = self._offer
+        if "ue-port-s-moves" in self.faults:
+            self.sas.port_s = 0
+        made = self.sas.offer(self.entropy, self.config.profile, self.offers, self.config.port, before=before)
+        if "ue-reserved-spis" in self.faults:
+            made.spi_c, made.spi_s = 100 + 2 * self._cseq, 101 + 2 * self._cseq
+        if "ue-port-5061" in self.faults:
+            made.port_c = 5061
+        if before is not None and "ue-spis-stay" in self.faults:
+            made.spi_c, made.spi_s = before.spi_c, before.spi_s
+        if before is not None and "ue-port-c-stays" in self.faults:
+            made.port_c = before.port_c
+        numbers = made.spi_c, made.spi_s, made.port_c, made.port_s
+        made.security_client = write_offer(self.config.profile, self.offers, numbers)
+        self._offer = made
 
     def _send_register(self, authorization: str, asked: Asked, sas: UeSet | None) -> None:
         config = self.config
@@ -220,10 +231,10 @@ class UeProcedure(UeSpeech):
         headers.append(("User-Agent", config.profile.user_agent))
         self.send(Request("REGISTER", config.home_uri, headers), self._on_answer, asked, sas)
 
-    def _register_again(self, authorization: str) -> None:
+    def _register_again(self, authorization: str, *, clear: bool = False) -> None:
         """On the established set if there is one, else in clear, with new SPIs and port_uc (24.229 5.1.1.5.3)."""
         self._new_offer()
-        sas = self.sas.established
+        sas = None if clear else self.sas.established
         self._send_register(authorization, Asked.CLEAR if sas is None else Asked.INSIDE, sas)
 
     # ---- P-CSCFs

@@ -27,10 +27,13 @@ class UeSpeech(UeTraffic):
         super().__init__(name, config, entropy, faults)
         self.state = State.IDLE
         self.registration: Registration | None = None
+        self._first_verify: list[str] = []  # what the fault ue-stale-verify says for ever
 
     @property
     def identity(self) -> str:
         """Whom we speak as: the default identity (24.229 5.1.2A.1.1)."""
+        if "ue-speaks-as-registered" in self.faults:
+            return self.config.impu
         return self.registration.default_identity if self.registration is not None else self.config.impu
 
     @property
@@ -66,15 +69,23 @@ class UeSpeech(UeTraffic):
         if not self.config.ipsec:
             return []
         rows = [("Require", "sec-agree"), ("Proxy-Require", "sec-agree")]
+        verify = sas.security_server if sas is not None else []
+        if "ue-stale-verify" in self.faults and verify:
+            verify = self._first_verify = self._first_verify or verify
         # 24.229 5.1.1.5.1: the content of Security-Server, unchanged.
-        return rows + [("Security-Verify", row) for row in (sas.security_server if sas is not None else ())]
+        return rows + [("Security-Verify", row) for row in verify]
 
     def common_rows(self, method: str, routes: Sequence[str] | None, sas: UeSet | None) -> list[tuple[str, str]]:
         """Max-Forwards, Route, the security agreement, the access network. routes: see `ask`."""
         if routes is None:
             # 24.229 5.1.2A.1.1: the P-CSCF at its protected server port, then Service-Route as it was given.
             at = Endpoint(sas.pcscf, sas.pcscf_port_s) if sas is not None else self.pcscf
-            routes = [f"<sip:{at};lr>", *(self.registration.service_route if self.registration else ())]
+            preloaded = [f"<sip:{at};lr>", *(self.registration.service_route if self.registration else ())]
+            if "ue-no-service-route" in self.faults:
+                del preloaded[1:]
+            if "ue-no-pcscf-route" in self.faults:
+                del preloaded[0]
+            routes = preloaded
         rows = [("Max-Forwards", "70")]
         rows += [("Route", route) for route in routes]
         rows += self.agreement_rows(sas)

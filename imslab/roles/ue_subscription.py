@@ -106,7 +106,7 @@ class RegSubscription:
             ("CSeq", f"{self._cseq} SUBSCRIBE"),
             ("Contact", ue.contact_row(ue.contact, features=False)),
             ("Event", "reg"),
-            ("Expires", str(self._expires)),
+            ("Expires", "3600" if "ue-subscribes-briefly" in ue.faults else str(self._expires)),
             ("Accept", CONTENT_TYPE),
             ("P-Preferred-Identity", f"<{me}>"),
         ]
@@ -167,7 +167,8 @@ class RegSubscription:
         if event is None or event.package != "reg":
             self._ue.respond(txn, 489, headers=[("Allow-Events", "reg")])
             return
-        if not self.active or request.call_id != self._call_id or request.to.tag != self._local_tag:
+        deaf = "ue-refuses-notify" in self._ue.faults
+        if deaf or not self.active or request.call_id != self._call_id or request.to.tag != self._local_tag:
             self._ue.respond(txn, 481)
             return
         if self._remote_tag and request.from_.tag != self._remote_tag:

@@ -136,6 +136,13 @@ class UeTraffic(SipNode, ABC):
         return self.config.host
 
     @property
+    def offers(self) -> tuple[tuple[str, str], ...]:
+        """(alg, ealg) pairs that the UE offers."""
+        if "ue-no-cipher" in self.faults:
+            return tuple(pair for pair in self.config.effective_offers if pair[1] == "null")
+        return self.config.effective_offers
+
+    @property
     def pcscf(self) -> Endpoint:
         """The P-CSCF of the moment, at its unprotected port (5060 where discovery gave none: 24.229 5.1.1.2.1)."""
         chosen = self.config.pcscf[self.pcscf_index % len(self.config.pcscf)]

@@ -77,7 +77,7 @@ def without_server(fake: FakePcscf, request: Request, arrival: ev.Arrival) -> No
 def registered(**config: Any) -> UeLab:
     lab = UeLab(**config)
     lab.register()
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     return lab
 
 
@@ -292,7 +292,7 @@ def test_qop(offered: str, used: str) -> None:
     lab = UeLab()
     lab.pcscf.qop = offered
     lab.register()
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     credentials = lab.sent("REGISTER")[1].authorization[0]
     text = str(credentials)
     assert credentials.qop == used
@@ -307,7 +307,7 @@ def test_registration_over_each_transport(transport: str, qop: str | None) -> No
     lab = UeLab(transport=transport)
     lab.pcscf.qop = qop
     lab.register()
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     used = [request.via[0].transport for request in lab.sent("REGISTER")]
     assert used == {"auto": ["UDP", "TCP"], "udp": ["UDP", "UDP"], "tcp": ["TCP", "TCP"]}[transport]
     # Everything after the first left from port_uc; over TCP on a connection to port_ps.
@@ -325,7 +325,7 @@ def test_ipv6() -> None:
     wire.add(fake, "2001:db8::2")
     wire.add(lab.ue, "2001:db8::1")
     lab.register()
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     request = lab.sent("REGISTER")[1]
     assert "[2001:db8::1]:" in (request.get("Via") or "")
     assert "@[2001:db8::1]:" in (request.get("Contact") or "")
@@ -361,7 +361,7 @@ def test_mac_failure_then_recovery() -> None:
     assert not report.has("Security-Verify")
     assert len(lab.effects(fx.InstallSas)) == 1
     assert offer_of(answer) == after
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert "mac-failure" in lab.emitted
 
 
@@ -371,18 +371,18 @@ def test_third_bad_challenge_in_a_row_is_not_reacted_to() -> None:
     lab.pcscf.next["REGISTER"] = [bad_mac, bad_mac, bad_mac]
     lab.register()
     assert len(lab.sent("REGISTER")) == 3
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     lab.run(7200)
     assert len(lab.sent("REGISTER")) == 3
     lab.register()  # the operator may try again
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 def test_good_challenge_after_two_bad_ones_is_answered() -> None:
     lab = UeLab()
     lab.pcscf.next["REGISTER"] = [bad_mac, bad_mac]
     lab.register()
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 def test_sqn_failure_is_reported_with_auts() -> None:
@@ -397,7 +397,7 @@ def test_sqn_failure_is_reported_with_auts() -> None:
     assert credentials.nonce == stale.nonce
     assert report.call_id == first.call_id
     assert offer_of(report)["port-c"] != offer_of(first)["port-c"]
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert "sqn-failure" in lab.emitted
 
 
@@ -441,7 +441,7 @@ def test_unusable_challenge_begins_again_under_a_new_call_id(reaction: Any) -> N
     assert second.call_id != first.call_id
     assert second.authorization[0].response == ""
     assert 'nonce=""' in str(second.authorization[0])
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 def test_unusable_challenges_are_not_followed_for_ever() -> None:
@@ -449,7 +449,7 @@ def test_unusable_challenges_are_not_followed_for_ever() -> None:
     lab.pcscf.next["REGISTER"] = [without_server] * 10
     lab.register()
     assert len(lab.sent("REGISTER")) == 3
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
 
 
 @pytest.mark.parametrize("missing", ["spi-c", "spi-s", "port-c", "port-s", "alg"])
@@ -466,7 +466,7 @@ def test_incomplete_security_server(missing: str) -> None:
     lab.pcscf.next["REGISTER"] = [reaction]
     lab.register()
     assert lab.sent("REGISTER")[1].call_id != lab.sent("REGISTER")[0].call_id
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert len(lab.effects(fx.InstallSas)) == 1
 
 
@@ -496,7 +496,7 @@ def test_security_server_that_cannot_be_taken(text: str) -> None:
     lab.pcscf.next["REGISTER"] = [reaction] * 3
     lab.register()
     assert not lab.effects(fx.InstallSas)
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     assert {send.flow.remote.port for send in lab.sends("REGISTER")} == {5060}
     assert all(request.has("Security-Client") for request in lab.sent("REGISTER"))  # no fallback to less
 
@@ -530,7 +530,7 @@ def test_second_challenge_replaces_the_first_set() -> None:
     assert installed == [1, 2]
     assert fx.RemoveSas(1) in lab.effects(fx.RemoveSas)
     assert list(lab.ue.sets) == [2]
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 def test_challenges_without_end_are_left_alone() -> None:
@@ -538,7 +538,7 @@ def test_challenges_without_end_are_left_alone() -> None:
     lab.pcscf.next["REGISTER"] = [challenge()] * 50
     lab.register()
     assert len(lab.sent("REGISTER")) == 6
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     assert lab.ue.sets == {}
 
 
@@ -564,7 +564,7 @@ def test_wrong_proof_of_the_network() -> None:
     lab.pcscf.qop = "auth"
     lab.pcscf.headers.append(("Authentication-Info", f'qop=auth, rspauth="{"0" * 32}", cnonce="x", nc=00000001'))
     lab.register()
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     assert lab.ue.registration is None
     assert lab.ue.sets == {}
     assert "unproven" in lab.emitted
@@ -574,7 +574,7 @@ def test_200_without_a_challenge_is_no_registration() -> None:
     lab = UeLab()
     lab.pcscf.next["REGISTER"] = [say(200, ("Contact", f"<sip:{UE_HOST}>;expires=60"))]
     lab.register()
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     assert lab.ue.registration is None
 
 
@@ -582,7 +582,7 @@ def test_set_that_cannot_be_installed() -> None:
     lab = UeLab()
     lab.wire.sa_error = lambda name, sas: "no ESP here" if name == "ue" else None
     lab.register()
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     assert lab.ue.sets == {}
     assert len(lab.sent("REGISTER")) == 1
     assert "sa-failure" in lab.emitted
@@ -600,7 +600,7 @@ def test_temporary_set_lives_four_minutes() -> None:
     assert len(lab.ue.sets) == 1
     lab.run(0.2)
     assert lab.ue.sets == {}
-    assert lab.ue.state is State.WAITING
+    assert lab.state() is State.WAITING
 
 
 # ------------------------------------------------------------------------------------------- what the 200 grants
@@ -624,10 +624,10 @@ def test_malformed_200_does_not_hang(hostile: tuple[str, str]) -> None:
     lab = UeLab()
     lab.pcscf.headers = [hostile]
     lab.register()
-    assert lab.ue.state is State.WAITING
+    assert lab.state() is State.WAITING
     lab.pcscf.headers = []
     lab.run(60)
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 # ------------------------------------------------------------------------------------------------- N. failures
@@ -638,7 +638,7 @@ def test_403_is_not_tried_again() -> None:
     lab = UeLab()
     lab.pcscf.next["REGISTER"] = [say(403)]
     lab.register()
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     lab.run(100000)
     assert len(lab.sent("REGISTER")) == 1
     assert lab.emitted == ["rejected", "gave-up"]
@@ -648,7 +648,7 @@ def test_403_for_a_wrong_response_comes_in_the_new_set() -> None:
     lab = UeLab()
     lab.pcscf.next["REGISTER"] = [challenge(), say(403)]
     lab.register()
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     assert lab.ue.sets == {}
 
 
@@ -660,7 +660,7 @@ def test_423_asks_for_longer() -> None:
     first, second, third = lab.sent("REGISTER")
     assert [each.get("Expires") for each in (first, second, third)] == ["600000", "700000", "700000"]
     assert second.call_id == first.call_id
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 def test_423_inside_the_new_set_goes_back_to_clear() -> None:
@@ -668,7 +668,7 @@ def test_423_inside_the_new_set_goes_back_to_clear() -> None:
     lab.pcscf.next["REGISTER"] = [challenge(), say(423, ("Min-Expires", "700000"))]
     lab.register()
     assert [send.flow.remote.port == 5060 for send in lab.sends("REGISTER")] == [True, False, True, False]
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert list(lab.ue.sets) == [2]
 
 
@@ -678,7 +678,7 @@ def test_423_that_asks_for_nothing_longer(headers: list[tuple[str, str]]) -> Non
     lab = UeLab()
     lab.pcscf.next["REGISTER"] = [say(423, *headers)]
     lab.register()
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     assert len(lab.sent("REGISTER")) == 1
 
 
@@ -686,7 +686,7 @@ def test_423_that_always_wants_more() -> None:
     lab = UeLab()
     lab.pcscf.next["REGISTER"] = [say(423, ("Min-Expires", str(600000 + i))) for i in range(1, 50)]
     lab.register()
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     assert len(lab.sent("REGISTER")) == 4
 
 
@@ -694,7 +694,7 @@ def test_malformed_423_does_not_hang() -> None:
     lab = UeLab()
     lab.pcscf.next["REGISTER"] = [say(423, ("Min-Expires", "soon"))]
     lab.register()
-    assert lab.ue.state is State.WAITING
+    assert lab.state() is State.WAITING
 
 
 @pytest.mark.parametrize("status", [420, 421, 494, 404, 600, 302])
@@ -703,7 +703,7 @@ def test_other_refusals_stop(status: int) -> None:
     lab = UeLab()
     lab.pcscf.next["REGISTER"] = [say(status, ("Unsupported", "path"))]
     lab.register()
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     lab.run(10000)
     assert len(lab.sent("REGISTER")) == 1
 
@@ -714,12 +714,12 @@ def test_retry_after_is_kept(status: int) -> None:
     lab = UeLab()
     lab.pcscf.next["REGISTER"] = [say(status, ("Retry-After", "900 (busy)"))]
     lab.register()
-    assert lab.ue.state is State.WAITING
+    assert lab.state() is State.WAITING
     lab.register()  # not even the operator
     lab.run(899)
     assert len(lab.sent("REGISTER")) == 1
     lab.run(1)
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 @pytest.mark.parametrize(
@@ -749,9 +749,9 @@ def test_retransmissions_of_gm() -> None:
     lab.run(127)
     times = [when for when, who, e in lab.wire.log if who == "ue" and isinstance(e, fx.Send)]
     assert times[:6] == [0, 2, 6, 14, 30, 46]
-    assert lab.ue.state is State.INITIAL
+    assert lab.state() is State.INITIAL
     lab.run(1)
-    assert lab.ue.state is State.WAITING
+    assert lab.state() is State.WAITING
     assert "timeout" in lab.emitted
 
 
@@ -761,7 +761,7 @@ def test_next_pcscf_is_asked_at_once() -> None:
     lab.fakes[0].next["REGISTER"] = [silence] * 20
     lab.register()
     lab.run(128)
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert lab.ue.pcscf.host == "192.0.2.3"
 
 
@@ -771,7 +771,7 @@ def test_305_leads_to_another_pcscf_of_ours_not_to_its_contact() -> None:
     lab.fakes[0].next["REGISTER"] = [say(305, ("Contact", "<sip:203.0.113.66>"))]
     lab.register()
     lab.run(0)
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert {send.flow.remote.host for send in lab.sends("REGISTER")} == {"192.0.2.2", "192.0.2.3"}
 
 
@@ -784,7 +784,7 @@ def test_all_pcscfs_failing_leads_to_the_one_that_is_free_first() -> None:
     assert len(lab.sent("REGISTER")) == 2
     lab.run(1)
     assert lab.ue.pcscf.host == "192.0.2.3"
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 def test_waiting_can_be_given_up() -> None:
@@ -792,7 +792,7 @@ def test_waiting_can_be_given_up() -> None:
     lab.pcscf.next["REGISTER"] = [say(503)]
     lab.register()
     lab.command("deregister")
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     lab.run(10000)
     assert len(lab.sent("REGISTER")) == 1
 
@@ -847,7 +847,7 @@ def test_refresh_with_a_challenge_switches_sets() -> None:
     assert lab.ue.sas.established is not None
     assert (lab.ue.sas.old.number, lab.ue.sas.established.number) == (1, 2)
     assert "sas-switched" in lab.emitted
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 def test_old_set_goes_when_the_new_one_is_heard() -> None:
@@ -950,7 +950,7 @@ def test_failure_is_reported_inside_the_established_set(reaction: Any) -> None:
     assert report.call_id == refresh.call_id
     assert offer_of(report)["port-c"] != offer_of(refresh)["port-c"]
     assert report.has("Security-Verify")
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert lab.ue.sas.established is not None
     assert lab.ue.sas.established.number == 2
 
@@ -962,7 +962,7 @@ def test_refused_refresh_leaves_the_registration(before: list[Any], status: int)
     lab = registered()
     lab.pcscf.next["REGISTER"] = [*before, say(status)]
     lab.command("reregister")
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert list(lab.ue.sets) == [1]
     lab.command("message", to="sip:bob@example.org", text="still here")
     assert lab.emitted[-1] == "message-sent"
@@ -975,7 +975,7 @@ def test_refresh_in_trouble_begins_anew(before: list[Any], status: int) -> None:
     lab = registered()
     lab.pcscf.next["REGISTER"] = [*before, say(status)]
     lab.command("reregister")
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     clear = [send for send in lab.sends("REGISTER") if send.flow.remote.port == 5060]
     assert len(clear) == 2
     assert len(lab.ue.sets) == 1
@@ -990,7 +990,7 @@ def test_unanswered_refresh_begins_anew_in_clear(before: list[Any]) -> None:
     lab.run(127)
     lab.pcscf.next["REGISTER"] = []
     lab.run(1.5)
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert len([send for send in lab.sends("REGISTER") if send.flow.remote.port == 5060]) == 2
 
 
@@ -1000,7 +1000,7 @@ def test_unanswered_refresh_goes_to_the_next_pcscf() -> None:
     lab.command("reregister")
     lab.run(129)
     assert lab.ue.pcscf.host == "192.0.2.3"
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 @pytest.mark.parametrize("before", [[], [challenge()]])
@@ -1008,13 +1008,13 @@ def test_refresh_is_retried_when_asked_to(before: list[Any]) -> None:
     lab = registered()
     lab.pcscf.next["REGISTER"] = [*before, say(503, ("Retry-After", "200"))]
     lab.command("reregister")
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     count = len(lab.sent("REGISTER"))
     lab.run(199)
     assert len(lab.sent("REGISTER")) == count
     lab.run(2)
     assert len(lab.sent("REGISTER")) == count + 2
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 def test_refresh_that_may_come_too_late() -> None:
@@ -1025,10 +1025,10 @@ def test_refresh_that_may_come_too_late() -> None:
     assert lab.ue.registration is not None
     lab.run(1)
     assert lab.ue.registration is None
-    assert lab.ue.state is State.WAITING
+    assert lab.state() is State.WAITING
     assert "expired" in lab.emitted
     lab.run(60)
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 @pytest.mark.parametrize("before", [[], [challenge()]])
@@ -1037,7 +1037,7 @@ def test_423_to_a_refresh(before: list[Any]) -> None:
     lab = registered()
     lab.pcscf.next["REGISTER"] = [*before, say(423, ("Min-Expires", "700000"))]
     lab.command("reregister")
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert lab.sent("REGISTER")[-1].get("Expires") == "700000"
     assert len([send for send in lab.sends("REGISTER") if send.flow.remote.port == 5060]) == 1
 
@@ -1047,7 +1047,7 @@ def test_305_to_a_refresh() -> None:
     lab.pcscf.next["REGISTER"] = [say(305)]
     lab.command("reregister")
     assert lab.ue.pcscf.host == "192.0.2.3"
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 @pytest.mark.parametrize("before", [[], [challenge()]])
@@ -1059,14 +1059,14 @@ def test_unusable_challenge_to_a_refresh(before: list[Any]) -> None:
     again = requests[3 + len(before)]
     assert again.call_id != requests[0].call_id
     assert again.rows("Authorization") == requests[2].rows("Authorization")
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 def test_refresh_gives_up_after_three_bad_challenges() -> None:
     lab = registered()
     lab.pcscf.next["REGISTER"] = [bad_mac] * 3
     lab.command("reregister")
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert len(lab.sent("REGISTER")) == 5
     assert list(lab.ue.sets) == [1]
 
@@ -1075,7 +1075,7 @@ def test_refresh_whose_set_cannot_be_installed() -> None:
     lab = registered()
     lab.wire.sa_error = lambda name, sas: "full" if name == "ue" else None
     lab.command("reregister")
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert list(lab.ue.sets) == [1]
 
 
@@ -1084,7 +1084,7 @@ def test_wrong_proof_in_a_refresh() -> None:
     lab.pcscf.qop = "auth"
     lab.pcscf.headers.append(("Authentication-Info", f'qop=auth, rspauth="{"0" * 32}", cnonce="x", nc=00000001'))
     lab.command("reregister")
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert list(lab.ue.sets) == [1]
 
 
@@ -1093,7 +1093,7 @@ def test_other_traffic_during_a_refresh_uses_the_old_set() -> None:
     lab = registered()
     lab.pcscf.next["REGISTER"] = [challenge(), silence]
     lab.command("reregister")
-    assert lab.ue.state is State.REFRESH_ANSWERING
+    assert lab.state() is State.REFRESH_ANSWERING
     lab.command("message", to="sip:bob@example.org", text="hi")
     old = lab.effects(fx.InstallSas)[0].sas
     assert lab.sends("MESSAGE")[0].flow.local == old.sas[0].src
@@ -1111,13 +1111,13 @@ def test_registration_and_sets_expire() -> None:
     lab.run(1)
     assert lab.ue.registration is None
     assert lab.ue.sets == {}
-    assert lab.ue.state is State.WAITING
+    assert lab.state() is State.WAITING
 
 
 def test_carrier_says_that_the_set_is_gone() -> None:
     lab = registered()
     lab.wire.give(lab.ue, ev.SaExpired(1))
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert list(lab.ue.sets) == [2]
     assert "sas-expired" in lab.emitted
     lab.wire.give(lab.ue, ev.SaExpired(99))  # nobody's
@@ -1129,12 +1129,12 @@ def test_silence_inside_the_sas_means_that_they_are_dead() -> None:
     lab.pcscf.next["MESSAGE"] = [silence] * 20
     lab.command("message", to="sip:bob@example.org", text="hi")
     lab.run(127)
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert len(lab.sent("REGISTER")) == 2
     lab.run(1)
     assert len(lab.sent("REGISTER")) == 4
     assert lab.sends("REGISTER")[2].flow.remote.port == 5060
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 def test_silence_about_one_message_is_not_the_end() -> None:
@@ -1153,7 +1153,7 @@ def test_new_address() -> None:
     lab = registered()
     lab.wire.nodes["192.0.2.99"] = lab.ue
     lab.command("move", host="192.0.2.99")
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert fx.RemoveSas(1) in lab.effects(fx.RemoveSas)
     assert lab.sends("REGISTER")[2].flow.local == Endpoint("192.0.2.99", 5060)
     assert (Transport.UDP, Endpoint(UE_HOST, 5060)) not in lab.wire.listening
@@ -1165,14 +1165,14 @@ def test_new_address_while_nothing_is_registered() -> None:
     lab = UeLab()
     lab.wire.nodes["192.0.2.99"] = lab.ue
     lab.command("move", host="192.0.2.99")
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     lab.pcscf.next["REGISTER"] = [say(503)]
     lab.register()
-    assert lab.ue.state is State.WAITING
+    assert lab.state() is State.WAITING
     lab.wire.nodes["192.0.2.98"] = lab.ue
     lab.command("move", host="192.0.2.98")
     lab.run(0)
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 # ------------------------------------------------------------------------------------------------- O. leaving
@@ -1193,7 +1193,7 @@ def test_deregistration(challenged: bool) -> None:
         assert request.has("Security-Client")
         assert request.has("Security-Verify")
     assert lab.sends("REGISTER")[2].flow.remote.port == PORT_PS
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     assert lab.ue.registration is None
     assert lab.emitted[-1] == "deregistered"
     # The sets go when the transaction is over, and port_us with them.
@@ -1206,9 +1206,9 @@ def test_deregistration(challenged: bool) -> None:
         (Transport.UDP, port_us),
         (Transport.TCP, port_us),
     }
-    assert lab.ue.next_timer() is None or lab.ue.next_timer() > lab.wire.now
+    assert (lab.ue.next_timer() or 1e9) > lab.wire.now
     lab.register()
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert lab.ue.sas.port_s != port_us  # 33.203 7.1: fixed only until all is de-registered
 
 
@@ -1228,7 +1228,7 @@ def test_deregistration_that_is_refused_is_one_all_the_same(before: list[Any], r
     lab = registered()
     lab.pcscf.next["REGISTER"] = [*before, reaction]
     lab.command("deregister")
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     assert lab.ue.sets == {}
     assert lab.emitted[-1] == "deregistered"
 
@@ -1238,7 +1238,7 @@ def test_deregistration_that_nobody_answers() -> None:
     lab.pcscf.next["REGISTER"] = [silence] * 20
     lab.command("deregister")
     lab.run(128)
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     assert lab.ue.sets == {}
 
 
@@ -1247,7 +1247,7 @@ def test_bad_challenge_to_a_deregistration(reaction: Any) -> None:
     lab = registered()
     lab.pcscf.next["REGISTER"] = [reaction]
     lab.command("deregister")
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     assert [request.get("Expires") for request in lab.sent("REGISTER")[2:]] == ["0"] * 3
 
 
@@ -1257,10 +1257,10 @@ def test_deregistration_waits_for_the_procedure_under_way() -> None:
     lab.pcscf.next["REGISTER"] = [lambda fake, request, arrival: held.append((request, arrival))]
     lab.register()
     lab.command("deregister")
-    assert lab.ue.state is State.INITIAL
+    assert lab.state() is State.INITIAL
     lab.pcscf.challenge(*held[0])
     lab.wire.give(lab.pcscf, ev.Timer())
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     assert lab.sent("REGISTER")[-1].get("Expires") == "0"
 
 
@@ -1272,7 +1272,7 @@ def test_deregistration_wished_for_while_attempts_fail() -> None:
     lab.command("deregister")
     lab.pcscf.reply(*held[0], 503)
     lab.wire.give(lab.pcscf, ev.Timer())
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
 
 
 def test_deregistration_without_a_registration() -> None:
@@ -1288,12 +1288,12 @@ def test_late_answers_of_a_procedure_that_is_over() -> None:
     lab.register()
     lab.wire.nodes["192.0.2.99"] = lab.ue
     lab.command("move", host="192.0.2.99")
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     before = len(lab.requests)
     lab.wire.listening.add((Transport.UDP, Endpoint(UE_HOST, 5060)))
     lab.pcscf.reply(*held[0], 403)
     lab.wire.give(lab.pcscf, ev.Timer())
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert len(lab.requests) == before
 
 
@@ -1308,7 +1308,7 @@ def test_plain_aka() -> None:
         else lab.pcscf.challenge(request, arrival)
     )
     lab.register()
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     for request in lab.requests:
         assert not request.has("Security-Client")
         assert not request.has("Require")
@@ -1317,9 +1317,9 @@ def test_plain_aka() -> None:
     assert not lab.effects(fx.InstallSas)
     assert lab.sent("SUBSCRIBE")[0].rows("Route")[0] == f"<sip:{PCSCF_HOST}:5060;lr>"
     lab.command("reregister")
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     lab.command("deregister")
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     assert lab.sent("REGISTER")[-1].get("Expires") == "0"
 
 
@@ -1329,4 +1329,4 @@ def test_plain_registration_without_any_challenge() -> None:
         lambda fake, request, arrival: fake.reply(request, arrival, 200, fake.ok_headers(request))
     ]
     lab.register()
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED

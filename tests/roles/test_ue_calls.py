@@ -140,7 +140,7 @@ def test_call_that_nobody_answers() -> None:
     lab.push_inside(lab.pcscf.make("OPTIONS", 1))
     lab.run(68)
     assert len(lab.ue.calls) == 0
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 @pytest.mark.parametrize("verb", ["cancel", "hangup"])
@@ -434,13 +434,13 @@ def test_calls_are_released_before_deregistration() -> None:
     byes: list[tuple[Request, ev.Arrival]] = []
     lab.pcscf.next["BYE"] = [hold(byes)]
     lab.command("deregister")
-    assert lab.ue.state is State.HANGING_UP
+    assert lab.state() is State.HANGING_UP
     assert lab.requests[-1].method == "BYE"
     lab.command("message", to=BOB, text="last words")
     assert lab.requests[-1].method == "MESSAGE"
     lab.pcscf.reply(*byes[0], 200)
     lab.wire.give(lab.pcscf, ev.Timer())
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     assert lab.requests[-1].get("Expires") == "0"
 
 
@@ -454,7 +454,7 @@ def test_unanswered_bye_does_not_hold_us() -> None:
     lab.run(60)
     lab.push_inside(lab.pcscf.make("OPTIONS", 1))
     lab.run(70)
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
 
 
 def test_network_ends_it_while_we_hang_up() -> None:
@@ -466,7 +466,7 @@ def test_network_ends_it_while_we_hang_up() -> None:
         lab.pcscf.next["BYE"] = [silence] * 20
         lab.command("deregister")
         assert ended(lab, event) == 200
-        assert lab.ue.state is State.IDLE
+        assert lab.state() is State.IDLE
 
 
 def test_sas_lost_while_we_hang_up() -> None:
@@ -482,7 +482,7 @@ def test_sas_lost_while_we_hang_up() -> None:
             lab.run(1)
         else:
             lab.wire.give(lab.ue, ev.SaExpired(1))
-        assert lab.ue.state is State.IDLE
+        assert lab.state() is State.IDLE
         assert lab.ue.sets == {}
 
 

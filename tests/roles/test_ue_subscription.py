@@ -199,7 +199,7 @@ def test_malformed_answer_to_subscribe() -> None:
     lab.pcscf.next["SUBSCRIBE"] = [say(200, ("Contact", "<"))]
     lab.register()
     assert lab.emitted[-1] == "malformed"
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 def test_provisional_answer_to_subscribe() -> None:
@@ -248,7 +248,7 @@ def test_notify_is_answered_and_applied() -> None:
     assert tell(lab, body) == 200
     assert set(lab.ue.subscription.contacts) == {IMPU, ALICE, "tel:+15550001"}
     assert lab.ue.subscription.version == 0
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert lab.emitted[-1] == "notify"
 
 
@@ -273,7 +273,7 @@ def test_versions() -> None:
     assert tell(lab, document(5, (IMPU, "active", contact(lab)))) == 200
     for version in (5, 4, 0):
         assert tell(lab, document(version, (IMPU, "terminated", contact(lab, "terminated", "rejected")))) == 200
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     # The next one, partial: only what it lists changes.
     partial = document(6, (ALICE, "active", contact(lab)), state="partial")
     assert tell(lab, partial) == 200
@@ -315,7 +315,7 @@ def test_unknown_elements_are_ignored() -> None:
 def test_notify_that_is_not_as_it_should_be(more: dict[str, Any], status: int) -> None:
     lab = registered()
     assert tell(lab, **more) == status
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert tell(lab, document(0, (IMPU, "active", contact(lab)))) == 200
 
 
@@ -368,7 +368,7 @@ def test_end_of_the_subscription(state: str, again: float | None) -> None:
     if again is not None:
         lab.run(again)
         assert lab.sent("SUBSCRIBE")[1].call_id != first.call_id
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 # ------------------------------------------------------------------------------- what the documents mean for us
@@ -386,7 +386,7 @@ def test_rejected_ends_the_registration_for_good(event: str) -> None:
     lab = registered()
     lab.command("call", to="sip:bob@example.org")
     assert ended(lab, event) == 200
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
     assert lab.ue.registration is None
     assert len(lab.ue.calls) == 0
     # The SAs go when the transaction of the NOTIFY is over: a repetition is still answered.
@@ -411,7 +411,7 @@ def test_deactivated_wants_a_new_registration() -> None:
     # DER-18
     lab = registered()
     assert ended(lab, "deactivated") == 200
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     third = lab.sent("REGISTER")[2]
     assert lab.sends("REGISTER")[2].flow.remote.port == 5060
     assert third.call_id != lab.sent("REGISTER")[0].call_id
@@ -422,11 +422,11 @@ def test_probation_wants_it_later() -> None:
     # DER-19
     lab = registered(pcscfs=2)
     assert ended(lab, "probation", retry_after=200) == 200
-    assert lab.ue.state is State.WAITING
+    assert lab.state() is State.WAITING
     lab.run(199)
     assert len(lab.sent("REGISTER")) == 2
     lab.run(2)
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert lab.ue.pcscf.host == PCSCF_HOST
 
 
@@ -434,9 +434,9 @@ def test_probation_wants_it_later() -> None:
 def test_probation_without_a_time(event: str) -> None:
     lab = registered()
     assert ended(lab, event) == 200
-    assert lab.ue.state is State.WAITING
+    assert lab.state() is State.WAITING
     lab.run(60)
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 def test_shortened_means_a_sooner_refresh() -> None:
@@ -457,7 +457,7 @@ def test_one_identity_gone_is_not_the_end() -> None:
     lab = registered()
     body = document(0, (IMPU, "active", contact(lab)), (ALICE, "terminated", contact(lab, "terminated", "rejected")))
     assert tell(lab, body) == 200
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 def test_other_contacts_are_none_of_ours() -> None:
@@ -467,14 +467,14 @@ def test_other_contacts_are_none_of_ours() -> None:
         for uri in ("sip:001010000000001@192.0.2.77:1", f"sip:x@{UE_HOST}:9", "sip:ue.example.org", "mailto:x", "?")
     )
     assert tell(lab, document(0, (IMPU, "terminated", others))) == 200
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 def test_registration_without_contacts_ends_those_known_before() -> None:
     lab = registered()
     assert tell(lab, document(0, (IMPU, "active", contact(lab)))) == 200
     assert tell(lab, document(1, (IMPU, "terminated", ""), state="partial")) == 200
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
 
 
 def test_end_while_a_refresh_is_under_way() -> None:
@@ -484,7 +484,7 @@ def test_end_while_a_refresh_is_under_way() -> None:
             lab.pcscf.next["REGISTER"] = [*before, silence]
             lab.command("reregister")
             assert ended(lab, event) == 200
-            assert lab.ue.state is state
+            assert lab.state() is state
             assert all(each.standing is Standing.ENDING for each in lab.ue.sets.values())
 
 
@@ -495,7 +495,7 @@ def test_end_while_we_leave_is_ours_to_finish() -> None:
     lab.pcscf.next["REGISTER"] = [lambda fake, request, arrival: kept.append((request, arrival))]
     lab.command("deregister")
     assert ended(lab, "unregistered") == 200
-    assert lab.ue.state is State.LEAVING
+    assert lab.state() is State.LEAVING
     lab.pcscf.reply(*kept[0], 200)
     lab.wire.give(lab.pcscf, ev.Timer())
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE

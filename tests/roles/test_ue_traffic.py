@@ -65,13 +65,13 @@ def test_clear_answer_to_the_protected_register_is_ignored(status: int) -> None:
     count = len(lab.sent("REGISTER"))
     lab.pcscf.reply(request, arrival, status, lab.pcscf.ok_headers(request), flow=CLEAR_IN)
     lab.wire.give(lab.pcscf, ev.Timer())
-    assert lab.ue.state is State.ANSWERING
+    assert lab.state() is State.ANSWERING
     assert lab.emitted[-1] == "discarded"
     lab.run(3)
     assert len(lab.sent("REGISTER")) == count + 1  # it goes on being repeated
     lab.pcscf.reply(request, arrival, 200, lab.pcscf.ok_headers(request))
     lab.wire.give(lab.pcscf, ev.Timer())
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
 
 
 def test_clear_failure_of_another_kind_ends_a_first_registration() -> None:
@@ -80,7 +80,7 @@ def test_clear_failure_of_another_kind_ends_a_first_registration() -> None:
     request, arrival = held(lab, [challenge()])
     lab.pcscf.reply(request, arrival, 494, flow=CLEAR_IN)
     lab.wire.give(lab.pcscf, ev.Timer())
-    assert lab.ue.state is State.IDLE
+    assert lab.state() is State.IDLE
 
 
 @pytest.mark.parametrize("status", [200, 403, 401, 500])
@@ -90,7 +90,7 @@ def test_clear_answer_to_a_refresh_is_ignored(status: int) -> None:
     lab.pcscf.new_vector()
     lab.pcscf.reply(request, arrival, status, lab.pcscf.challenge_headers(), flow=CLEAR_IN)
     lab.wire.give(lab.pcscf, ev.Timer())
-    assert lab.ue.state is State.REFRESHING
+    assert lab.state() is State.REFRESHING
     assert lab.emitted[-1] == "discarded"
 
 
@@ -102,11 +102,11 @@ def test_200_to_a_reauthentication_must_come_by_the_new_set() -> None:
     wrong = in_set(old)
     lab.pcscf.reply(request, arrival, 200, lab.pcscf.ok_headers(request), flow=wrong)
     lab.wire.give(lab.pcscf, ev.Timer())
-    assert lab.ue.state is State.REFRESH_ANSWERING
+    assert lab.state() is State.REFRESH_ANSWERING
     # while a 403 for a wrong response comes by the old one
     lab.pcscf.reply(request, arrival, 403, flow=wrong)
     lab.wire.give(lab.pcscf, ev.Timer())
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert list(lab.ue.sets) == [1]
 
 
@@ -309,7 +309,7 @@ def test_clear_connection_is_used_again() -> None:
     lab = UeLab(transport="tcp")
     lab.pcscf.next["REGISTER"] = [say(423, ("Min-Expires", "700000"))]
     lab.register()
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert len([each for each in lab.effects(fx.Connect) if each.flow.remote.port == 5060]) == 1
 
 
@@ -318,7 +318,7 @@ def test_udp_where_tcp_is_refused() -> None:
     lab = UeLab()
     lab.wire.listening -= {(Transport.TCP, Endpoint(PCSCF_HOST, port)) for port in (5060, PORT_PS)}
     lab.register()
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert [request.via[0].transport for request in lab.sent("REGISTER")] == ["UDP", "UDP"]
     assert lab.sent("REGISTER")[1].cseq.number == 2
     assert "fallback" in lab.emitted
@@ -329,7 +329,7 @@ def test_tcp_only_does_not_fall_back() -> None:
     lab = UeLab(transport="tcp")
     lab.wire.listening.discard((Transport.TCP, Endpoint(PCSCF_HOST, 5060)))
     lab.register()
-    assert lab.ue.state is State.WAITING
+    assert lab.state() is State.WAITING
     assert lab.sent("REGISTER") == []
 
 
@@ -438,5 +438,5 @@ def test_pcscf_may_answer_with_a_provisional_first() -> None:
 
     lab.pcscf.next["REGISTER"] = [slow, slow]
     lab.register()
-    assert lab.ue.state is State.REGISTERED
+    assert lab.state() is State.REGISTERED
     assert isinstance(lab.wire.sent("pcscf0")[0], Response)
