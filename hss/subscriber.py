@@ -21,6 +21,7 @@ from imslab.aka.sqn import SLOTS, sqn_text
 from imslab.aka.tuak import Tuak
 from imslab.aka.xor import XorTest
 from imslab.core.errors import LocalError
+from imslab.core.numbering import derive_in_plmn
 from imslab.diameter.cx import ChargingInformation
 from imslab.diameter.userdata import FilterCriteria, PublicIdentity, ServiceProfile, SessionCase, UserProfile
 
@@ -33,15 +34,6 @@ class RegistrationState(StrEnum):
     NOT_REGISTERED = "not registered"
     REGISTERED = "registered"
     UNREGISTERED = "unregistered"
-
-
-def home_domain(mcc: str, mnc: str) -> str:
-    """The home network domain of a PLMN (23.003 13.2). An MNC of two digits gets a zero before it: always three."""
-    if not (mcc.isdecimal() and mcc.isascii() and len(mcc) == 3):
-        raise LocalError(f"MCC {mcc!r}: expected three digits")
-    if not (mnc.isdecimal() and mnc.isascii() and len(mnc) in (2, 3)):
-        raise LocalError(f"MNC {mnc!r}: expected two or three digits")
-    return f"ims.mnc{mnc:0>3}.mcc{mcc}.3gppnetwork.org"
 
 
 def canonical(identity: str) -> str:
@@ -267,21 +259,14 @@ class Subscriber:
         a tel URI. bar_derived: the IMSI-derived public identity is barred, as operators have it, so that the MSISDN's
         SIP URI is the default one. Raises LocalError for digits and lengths that cannot be.
         """
-        if not (imsi.isdecimal() and imsi.isascii() and 6 <= len(imsi) <= 15):
-            raise LocalError(f"IMSI {imsi!r}: expected up to 15 digits")
-        domain = home_domain(mcc, mnc)
-        # 001-01 is often written 001-001.
-        short = mnc[1:] if len(mnc) == 3 and mnc[0] == "0" else mnc
-        if not imsi.startswith((mcc + mnc, mcc + short)):
-            raise LocalError(f"IMSI {imsi} does not begin with {mcc}{mnc}")
+        impi, impu, domain = derive_in_plmn(imsi, mcc, mnc)
         if bool(op) + bool(opc) != (algorithm != XOR):
             raise LocalError("expected either OP or OPc, and neither for XOR")
         if op:
             opc = derive_opc(k, op)
         credentials = AkaCredentials(k, opc, algorithm, amf)
         credentials.make_algorithm()
-        impi = f"{imsi}@{domain}"
-        identities = [PublicIdentity(f"sip:{impi}", barred=bar_derived)]
+        identities = [PublicIdentity(impu, barred=bar_derived)]
         if msisdn:
             number = msisdn.lstrip("+")
             if not (number.isdecimal() and number.isascii()):

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from imslab.core.errors import LocalError
+from imslab.core.numbering import home_domain
 from imslab.ipsec.sa import COMBINATIONS
 
 #: Environment variables that begin so override the file.
@@ -234,8 +235,8 @@ class LabConfig(Part):
 
     @property
     def home_domain(self) -> str:
-        """The home network's domain (23.003 13.2: the MNC has always three digits)."""
-        return self.domain or f"ims.mnc{self.mnc.zfill(3)}.mcc{self.mcc}.3gppnetwork.org"
+        """The home network's domain."""
+        return self.domain or home_domain(self.mcc, self.mnc)
 
 
 def load(path: Path | None = None, environment: Mapping[str, str] | None = None, **overrides: Any) -> LabConfig:

@@ -24,6 +24,7 @@ from imslab.core.entropy import SeededEntropy
 from imslab.core.errors import LocalError
 from imslab.core.flow import Endpoint
 from imslab.core.node import Node
+from imslab.core.numbering import derive
 from imslab.diameter.userdata import PublicIdentity, ServiceProfile
 from imslab.net.host import Host
 from imslab.net.simulated import SimulatedNetwork
@@ -194,9 +195,9 @@ class Lab:
         )
 
     def _identities(self, subscriber: SubscriberConfig) -> tuple[str, tuple[str, ...]]:
-        """IMPI and IMPUs (23.003 13.3, 13.4B), unless the configuration names other public ones."""
-        impi = f"{subscriber.imsi}@{self.config.home_domain}"
-        return impi, subscriber.impus or (f"sip:{impi}",)
+        """IMPI and IMPUs: those of the IMSI, unless the configuration names other public ones."""
+        derived = derive(subscriber.imsi, self.config.home_domain)
+        return derived.impi, subscriber.impus or (derived.impu,)
 
     def _subscriber(self, each: SubscriberConfig) -> Subscriber:
         impi, impus = self._identities(each)

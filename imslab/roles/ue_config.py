@@ -10,27 +10,12 @@ from imslab.ipsec.sa import require_legal
 from imslab.roles.profiles import CONFORMANT, Profile
 
 
-def home_domain(mcc: str, mnc: str) -> str:
-    """The home network's domain made of the IMSI's codes (23.003 13.2): MNC always with three digits."""
-    if not (mcc.isdigit() and len(mcc) == 3 and mnc.isdigit() and len(mnc) in (2, 3)):
-        raise LocalError(f"MCC {mcc!r}, MNC {mnc!r}: expected three digits, and two or three")
-    return f"ims.mnc{mnc.zfill(3)}.mcc{mcc}.3gppnetwork.org"
-
-
-def identities(imsi: str, mcc: str, mnc: str) -> tuple[str, str, str]:
-    """(IMPI, temporary IMPU, home domain) of a card without an ISIM application (23.003 13.3, 13.4B)."""
-    domain = home_domain(mcc, mnc)
-    if not imsi.isdigit() or not imsi.startswith(mcc + mnc):
-        raise LocalError(f"IMSI {imsi!r}: expected digits that begin with {mcc}{mnc}")
-    return f"{imsi}@{domain}", f"sip:{imsi}@{domain}", domain
-
-
 @dataclass(slots=True)
 class UeConfig:
     """Configuration of a UE.
 
     host: its IP address, canonical text. port: the unprotected one. impi, impu, domain: of the ISIM, or made of the
-    IMSI (`identities`). pcscf: one or more, tried in turn; port 0 means 5060.
+    IMSI (core.numbering). pcscf: one or more, tried in turn; port 0 means 5060.
     ipsec: False registers without a security agreement (plain AKA).
     expires: seconds asked for. imei: for +sip.instance. access_network: P-Access-Network-Info, sent inside SAs only.
     transport, offers: override the profile's unless empty.

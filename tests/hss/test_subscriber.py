@@ -16,7 +16,6 @@ from hss.subscriber import (
     RegistrationState,
     Subscriber,
     canonical,
-    home_domain,
 )
 from imslab.aka.milenage import Milenage, derive_opc
 from imslab.core.errors import LocalError
@@ -30,25 +29,6 @@ from imslab.diameter.userdata import (
     TriggerPoint,
 )
 from tests.hss.carrier import IMPI, IMPU, IMSI, OPC, K, subscriber
-
-
-@pytest.mark.parametrize(
-    ("mcc", "mnc", "domain"),
-    [
-        ("001", "01", "ims.mnc001.mcc001.3gppnetwork.org"),
-        ("001", "001", "ims.mnc001.mcc001.3gppnetwork.org"),
-        ("310", "410", "ims.mnc410.mcc310.3gppnetwork.org"),
-        ("234", "15", "ims.mnc015.mcc234.3gppnetwork.org"),  # the example of 23.003 13.2
-    ],
-)
-def test_the_home_domain_has_three_digits(mcc: str, mnc: str, domain: str) -> None:
-    assert home_domain(mcc, mnc) == domain
-
-
-@pytest.mark.parametrize(("mcc", "mnc"), [("01", "01"), ("0010", "01"), ("001", "1"), ("001", "0001"), ("٠٠١", "01")])
-def test_no_plmn(mcc: str, mnc: str) -> None:
-    with pytest.raises(LocalError):
-        home_domain(mcc, mnc)
 
 
 @pytest.mark.parametrize(
