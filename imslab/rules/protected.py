@@ -1,0 +1,378 @@
+"""Rules about traffic once SAs are there: which ports, which set, and what must not go in clear (33.203 7.1, 7.4).
+
+Over UDP each side sends requests and answers from its client port and receives on its server port:
+
+    UE → P-CSCF    port_uc → port_ps        P-CSCF → UE    port_pc → port_us
+
+Over TCP an answer goes back on the connection of its request. Nothing clear is sent from or received on these ports.
+On the unprotected ports there is REGISTER with its answers, emergency traffic, and errors about clear messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from imslab.core.flow import Transport
+from imslab.rules.agreements import PC_US, PS_UC, UC_PS, US_PC, Agreement, gm_of
+from imslab.rules.challenge import Reaction, reaction
+from imslab.rules.clauses import Basis, Wrong, on_sip
+from imslab.rules.reading import (
+    credentials,
+    host_is,
+    is_emergency,
+    leaves,
+    order,
+    param,
+    place,
+    quiet,
+    shown,
+    uri_port,
+    what,
+)
+from imslab.trace.model import Hop, Role, SipRecord
+from imslab.trace.registration import Response
+from imslab.trace.trace import Trace, method_of, status_of
+
+_SUCCESS = range(200, 300)
+
+
+def _covers(agreement: Agreement, index: int) -> str:
+    """Where a message should have gone."""
+    spi, src, dst = agreement.flows[index]
+    return f"expected in ESP (SPI {spi}) from {src.port} to {dst.port}"
+
+
+# --------------------------------------------------------------------------------------------------- from the UE
+
+
+@on_sip("PRT-01", "33.203 7.1", role=Role.UE, hop=Hop.GM, request=True)
+def ue_requests_go_uc_to_ps(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A UE with SAs sends every request but REGISTER inside them, over UDP from port_uc to port_ps."""
+    gm = gm_of(trace)
+    if record.sender is not Role.UE or is_emergency(record.message):
+        return
+    if gm.is_clear(record):
+        # REGISTER: AKA-09, GM-03, DER-01; ACK and CANCEL go the way of their INVITE, which has been told of
+        if method_of(record) in ("REGISTER", "ACK", "CANCEL"):
+            return
+        standing = gm.standing(record.src.host, record)
+        if standing is not None:
+            yield Wrong(f"{what(record)} {place(record)}; {_covers(standing, UC_PS)}", record)
+        return
+    carried = gm.sa_of(record)
+    if carried is not None and record.transport is Transport.UDP and carried[1] == US_PC:
+        yield Wrong(f"{what(record)} {place(record)}; {_covers(carried[0], UC_PS)}", record)
+
+
+@on_sip("PRT-05", "33.203 7.1", role=Role.UE, hop=Hop.GM, request=False)
+def ue_answers_go_uc_to_ps(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A UE answers a protected request inside the SAs, over UDP from port_uc to port_ps."""
+    gm = gm_of(trace)
+    request = trace.request_of(record)
+    if record.sender is not Role.UE or request is None:
+        return
+    asked = gm.sa_of(request)
+    if asked is None:
+        return
+    if gm.is_clear(record):
+        text = f"{what(record)} {place(record)}; its request came in ESP, {_covers(asked[0], UC_PS)}"
+        yield Wrong(text, record, request)
+        return
+    carried = gm.sa_of(record)
+    if carried is None or record.transport is not Transport.UDP or carried[1] != US_PC:
+        return
+    # where the P-CSCF's Via leads to its client port, this is the only SA that goes there: PRT-08
+    via = quiet(lambda: request.message.via) or []
+    if via and via[0].port != record.dst.port:
+        yield Wrong(f"{what(record)} {place(record)}; {_covers(carried[0], UC_PS)}", record, request)
+
+
+@on_sip("PRT-06", "24.229 5.1.2A.1.1", role=Role.UE, hop=Hop.GM, request=True)
+def ue_is_reached_at_its_server_port(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """In a protected request, Contact and, over UDP, the Via name port_us."""
+    carried = gm_of(trace).sa_of(record)
+    if record.sender is not Role.UE or carried is None:
+        return
+    agreement, message = carried[0], record.message
+    port = agreement.client.port_s
+    if record.transport is Transport.UDP:
+        via = message.via[0]
+        told = uri_port_or_default(via.port)
+        if told != port:
+            yield Wrong(f"{what(record)}: Via names port {told}, expected port_us {port}", record)
+    for contact in message.contact:
+        if contact.is_star or not host_is(contact.uri.host, record.src.host):
+            continue
+        if uri_port(contact.uri) != port:
+            text = f"{what(record)}: Contact names port {uri_port(contact.uri)}, expected port_us {port}"
+            yield Wrong(text, record)
+
+
+def uri_port_or_default(port: int | None) -> int:
+    """A written port, 5060 where none is written."""
+    return 5060 if port is None else port
+
+
+@on_sip("GM-03", "33.203 7.1", role=Role.UE, hop=Hop.GM, method="REGISTER", request=True)
+def clear_register_avoids_protected_ports(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A REGISTER in clear does not go to a protected port of the P-CSCF."""
+    gm = gm_of(trace)
+    if record.sender is not Role.UE or not gm.is_clear(record) or reaction(record) is Reaction.ANSWER:
+        return
+    agreement = gm.on_port(record.dst, record)
+    if agreement is not None:
+        yield Wrong(f"REGISTER {place(record)}, a protected port", record, agreement.challenge.response)
+
+
+@on_sip("ADD-08", "33.203 7.4.1a", role=Role.UE, hop=Hop.GM, request=True)
+def ue_waits_for_the_200(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """After a REGISTER in clear the UE sends nothing else before the 200."""
+    early = _before_the_200(record, trace)
+    if early is not None:
+        yield Wrong(f"{what(record)} before the 200 to REGISTER", record, early)
+
+
+@on_sip("DRP-03", "33.203 7.4.2a", role=Role.PCSCF, hop=Hop.GM, request=True)
+def temporary_set_is_for_register_only(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """The P-CSCF discards what else comes on a temporary set."""
+    early = _before_the_200(record, trace)
+    if early is None:
+        return
+    taken = _taken(record, trace)
+    if taken is not None and order(taken) < order(early):
+        yield Wrong(f"{what(record)} on a temporary set is taken: {what(taken)}", taken, record)
+
+
+def _before_the_200(record: SipRecord, trace: Trace) -> SipRecord | None:
+    """The final answer to the REGISTER, where a UE speaks in its first SAs before it has it."""
+    gm = gm_of(trace)
+    if record.sender is not Role.UE or method_of(record) == "REGISTER":
+        return None
+    agreement = gm.agreement_of(record)
+    if agreement is None or not gm.is_clear(agreement.challenge.request) or agreement.challenge.answer is None:
+        return None
+    final = trace.final_response(agreement.challenge.answer)
+    return final if final is not None and order(record) < order(final) else None
+
+
+def _taken(record: SipRecord, trace: Trace) -> SipRecord | None:
+    """What shows that a request was taken: passed on, or answered as if all was well."""
+    passed = trace.relayed(record)
+    if passed is not None:
+        return passed
+    return next((each for each in trace.responses_to(record) if 100 < (status_of(each) or 0) < 300), None)
+
+
+# ------------------------------------------------------------------------------------------------ from the P-CSCF
+
+
+@on_sip("PRT-02", "33.203 7.1", role=Role.PCSCF, hop=Hop.GM, request=False)
+def answers_to_the_ue_go_pc_to_us(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A protected request over UDP is answered inside the SAs, from port_pc to port_us."""
+    gm = gm_of(trace)
+    request = trace.request_of(record)
+    if record.receiver is not Role.UE or request is None:
+        return
+    asked = gm.sa_of(request)
+    if asked is None:
+        return
+    if gm.is_clear(record):
+        if method_of(record) != "REGISTER":  # OKR-16, LIF-20, CHL-15, ADD-06
+            yield Wrong(f"{what(record)} {place(record)}; its request came in ESP", record, request)
+        return
+    carried = gm.sa_of(record)
+    if carried is not None and record.transport is Transport.UDP and carried[1] == PS_UC:
+        yield Wrong(f"{what(record)} {place(record)}; {_covers(carried[0], PC_US)}", record, request)
+
+
+@on_sip("PRT-03", "33.203 7.1", role=Role.PCSCF, hop=Hop.GM, request=False)
+def answers_over_tcp_stay_on_the_connection(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A request over TCP is answered on its connection, or on a new one to the server port of who asked."""
+    request = trace.request_of(record)
+    if request is None or record.transport is not Transport.TCP or request.transport is not Transport.TCP:
+        return
+    carried = gm_of(trace).sa_of(record)
+    if carried is None or record.dst == request.src:
+        return
+    agreement = carried[0]
+    if record.dst.port not in (agreement.client.port_s, agreement.server.port_s):
+        text = f"{what(record)} {place(record)}; its request came from {request.src.port}"
+        yield Wrong(text, record, request, role=record.sender)
+
+
+@on_sip("PRT-04", "33.203 7.1", role=Role.PCSCF, hop=Hop.GM, request=True)
+def requests_to_the_ue_go_pc_to_us(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """Over UDP a request to the UE goes from port_pc to port_us."""
+    carried = gm_of(trace).sa_of(record)
+    if record.receiver is not Role.UE or carried is None or record.transport is not Transport.UDP:
+        return
+    if carried[1] == PS_UC:
+        yield Wrong(f"{what(record)} {place(record)}; {_covers(carried[0], PC_US)}", record)
+
+
+@on_sip("PRT-08", "24.229 5.2.6", role=Role.PCSCF, basis=Basis.UNREAD, hop=Hop.GM, request=True)
+def pcscf_is_reached_at_its_server_port(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """In a request to the UE, the P-CSCF's Via and Record-Route name port_ps."""
+    carried = gm_of(trace).sa_of(record)
+    if record.receiver is not Role.UE or carried is None:
+        return
+    port, message = carried[0].server.port_s, record.message
+    via = message.via[0]
+    told = uri_port_or_default(via.port)
+    if told != port:
+        client = ", its client port" if told == carried[0].server.port_c else ""
+        text = f"{what(record)}: the P-CSCF's Via names port {told}{client}; expected port_ps {port}"
+        yield Wrong(text, record)
+    for route in message.record_route[:1]:
+        if host_is(route.uri.host, carried[0].pcscf) and uri_port(route.uri) != port:
+            text = f"{what(record)}: Record-Route names port {uri_port(route.uri)}, expected port_ps {port}"
+            yield Wrong(text, record)
+
+
+@on_sip("PRT-10", "33.203 7.1", role=Role.PCSCF, hop=Hop.GM, request=True)
+def nothing_clear_to_a_protected_ue(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """Whatever the P-CSCF sends to a UE with SAs is inside them, OPTIONS and keep-alives too."""
+    gm = gm_of(trace)
+    if record.receiver is not Role.UE or not gm.is_clear(record) or is_emergency(record.message):
+        return
+    standing = gm.standing(record.dst.host, record)
+    if standing is None or standing.pcscf != record.src.host:
+        return
+    protected = gm.on_port(record.dst, record) is not None
+    port = ", a protected port" if protected else ""
+    yield Wrong(f"{what(record)} {place(record)}{port}; {_covers(standing, PC_US)}", record)
+
+
+@on_sip("DRP-18", "33.203 7.1", role=Role.UE, hop=Hop.GM, request=False)
+def ue_refuses_clear_requests(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A UE with SAs rejects or ignores a request in clear, and answers nothing from a protected port."""
+    gm = gm_of(trace)
+    request = trace.request_of(record)
+    if record.sender is not Role.UE or request is None or not gm.is_clear(record) or not gm.is_clear(request):
+        return
+    if gm.standing(record.src.host, record) is None or is_emergency(request.message):
+        return
+    if (status_of(record) or 0) < 300:
+        port = ", a protected port" if gm.on_port(record.src, record) is not None else ""
+        text = f"{what(record)} {place(record)}{port}: a request in clear is taken"
+        yield Wrong(text, record, request)
+    elif gm.on_port(record.src, record) is not None:
+        yield Wrong(f"{what(record)} {place(record)}: clear, from a protected port", record, request)
+
+
+@on_sip("DRP-01", "33.203 7.1", role=Role.PCSCF, hop=Hop.GM, method="INVITE", request=True)
+def clear_invite_is_refused(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """The P-CSCF discards or rejects an INVITE in clear from a UE with SAs."""
+    yield from _clear_request_taken(record, trace)
+
+
+@on_sip("DRP-02", "33.203 7.1", role=Role.PCSCF, hop=Hop.GM, request=True)
+def clear_request_is_refused(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """The P-CSCF discards or rejects any other request in clear from a UE with SAs, REGISTER excepted."""
+    if method_of(record) not in ("INVITE", "REGISTER", "ACK", "CANCEL"):
+        yield from _clear_request_taken(record, trace)
+
+
+def _clear_request_taken(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    gm = gm_of(trace)
+    if record.sender is not Role.UE or not gm.is_clear(record) or is_emergency(record.message):
+        return
+    if gm.standing(record.src.host, record) is None:
+        return
+    taken = _taken(record, trace)
+    if taken is not None:
+        yield Wrong(f"{what(record)} in clear from a UE with SAs is taken: {what(taken)}", taken, record)
+
+
+@on_sip("DRP-04", "33.203 7.1", role=Role.PCSCF, hop=Hop.GM, request=False)
+def clear_message_on_a_protected_port_is_ignored(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """The P-CSCF does not answer what comes in clear to a protected port."""
+    gm = gm_of(trace)
+    request = trace.request_of(record)
+    if record.receiver is not Role.UE or request is None or not gm.is_clear(request):
+        return
+    if gm.on_port(request.dst, request) is not None:
+        yield Wrong(f"{what(record)} to a request {place(request)}, a protected port", record, request)
+
+
+@on_sip("DRP-13", "33.203 7.1", role=Role.PCSCF, hop=Hop.GM, method="REGISTER", request=True)
+def sas_belong_to_one_user(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A REGISTER inside the SAs of one user that names another is not taken."""
+    agreement = gm_of(trace).agreement_of(record)
+    given = credentials(record.message)
+    impi = None if given is None else param(given, "username")
+    if record.sender is not Role.UE or agreement is None or not impi:
+        return
+    owner = agreement.challenge.registration.impi
+    taken = _taken(record, trace)
+    if owner and owner != impi and taken is not None:
+        text = f"REGISTER of {shown(impi)} inside the SAs of {shown(owner)} is taken: {what(taken)}"
+        yield Wrong(text, taken, record)
+
+
+@on_sip("ADD-07", "33.203 7.1", role=Role.PCSCF, hop=Hop.GM, method="REGISTER", request=True)
+def source_address_is_that_of_the_via(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A protected REGISTER whose Via names another address than it came from is not taken."""
+    agreement = gm_of(trace).agreement_of(record)
+    if record.sender is not Role.UE or agreement is None:
+        return
+    if any((each.params.get("mod") or "").lower() == "udp-enc-tun" for each in agreement.listed):
+        return
+    via = record.message.via[0]
+    taken = _taken(record, trace)
+    if host_is(via.host, record.src.host) is False and taken is not None:
+        text = f"REGISTER from {record.src.host} whose Via names {shown(via.host)} is taken: {what(taken)}"
+        yield Wrong(text, taken, record)
+
+
+# ------------------------------------------------------------------------------ answers to a protected REGISTER
+
+
+@on_sip("OKR-16", "33.203 7.4.2a", role=Role.PCSCF, hop=Hop.GM, method="REGISTER", status=_SUCCESS)
+def success_travels_in_the_set_of_its_request(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """The 200 to a protected REGISTER goes inside the SAs: in the new set after a challenge."""
+    gm = gm_of(trace)
+    request = trace.request_of(record)
+    if record.receiver is not Role.UE or request is None or leaves(request.message):
+        return
+    asked = gm.agreement_of(request)
+    if asked is None:
+        return
+    if gm.is_clear(record):
+        yield Wrong(f"{what(record)} {place(record)}; its REGISTER came in ESP", record, request)
+        return
+    carried = gm.agreement_of(record)
+    if carried is None or carried is asked:
+        return
+    # a refresh may be answered on whichever set is the newest
+    if gm.answers(request) is not None or carried is not gm.standing(request.src.host, record):
+        yield Wrong(f"{what(record)} {place(record)}: another SA set than that of its REGISTER", record, request)
+
+
+@on_sip("LIF-20", "24.229 5.2.5.1", role=Role.PCSCF, basis=Basis.UNREAD, hop=Hop.GM, method="REGISTER", status=_SUCCESS)
+def farewell_is_answered_in_the_sas(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """The 200 to a protected de-REGISTER leaves inside the SAs, which are removed after it."""
+    gm = gm_of(trace)
+    request = trace.request_of(record)
+    if record.receiver is not Role.UE or request is None or not leaves(request.message):
+        return
+    if gm.agreement_of(request) is not None and gm.is_clear(record):
+        yield Wrong(f"{what(record)} {place(record)}; its de-REGISTER came in ESP", record, request)
+
+
+@on_sip("ADD-06", "33.203 7.4.2a", role=Role.PCSCF, hop=Hop.GM, method="REGISTER", status=range(300, 700))
+def failure_travels_where_it_should(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A failure of a re-registration goes inside the SAs, and so does any 403 for a wrong response."""
+    gm = gm_of(trace)
+    request = trace.request_of(record)
+    if record.receiver is not Role.UE or request is None or status_of(record) == 401:
+        return
+    asked = gm.agreement_of(request)
+    if asked is None or not gm.is_clear(record):
+        return
+    if asked.stands(request) or asked.challenge.protected_by is not None:
+        text = f"{what(record)} {place(record)}; the re-registration began in ESP"
+        yield Wrong(text, record, request)
+    elif status_of(record) == 403 and asked.challenge.registration.response is Response.MISMATCH:
+        text = f"{what(record)} for a wrong response {place(record)}: expected it in the new SAs"
+        yield Wrong(text, record, request)
