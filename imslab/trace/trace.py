@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from imslab.core.errors import PeerError
 from imslab.core.flow import Endpoint
 from imslab.core.sa import Sa
+from imslab.trace.identity import via_count
 from imslab.trace.keys import KeyRing
 from imslab.trace.model import (
     DiameterRecord,
@@ -299,15 +300,21 @@ class Trace:
             groups.setdefault(key, []).append(record)
         onward: dict[SipRecord, SipRecord] = {}
         for records in groups.values():
-            first_after: dict[tuple[str, Role] | Role, SipRecord] = {}
+            first_after: dict[tuple[int | None, str, Role] | tuple[int | None, Role], SipRecord] = {}
             for record in reversed(records):
-                found = first_after.get((record.dst.host, record.receiver))
-                if found is None and record.receiver is not Role.UNKNOWN:
-                    found = first_after.get(record.receiver)  # a box with one address per side
-                if found is not None:
-                    onward[record] = found
-                first_after[record.src.host, record.sender] = record
-                first_after[record.sender] = record
+                # A message may pass a box twice, on its way to the other side's registrar and back: a proxy adds one
+                # Via and takes one away (RFC 3261 16.6, 16.7), so that tells the passages apart. Not all boxes do.
+                vias = via_count(record.message)
+                for expected in (vias + 1 if record.message.is_request else vias - 1, None):
+                    found = first_after.get((expected, record.dst.host, record.receiver))
+                    if found is None and record.receiver is not Role.UNKNOWN:
+                        found = first_after.get((expected, record.receiver))  # a box with one address per side
+                    if found is not None:
+                        onward[record] = found
+                        break
+                for count in (vias, None):
+                    first_after[count, record.src.host, record.sender] = record
+                    first_after[count, record.sender] = record
         return onward
 
     @cached_property

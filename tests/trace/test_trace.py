@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from imslab.core.flow import Endpoint
 from imslab.trace.model import EspRecord, Hop, MalformedRecord, NodeRecord, Role, SaView, SipRecord
 from imslab.trace.trace import Trace, method_of, status_of
 from tests.trace.wire import HSS, ICSCF, PCSCF, SCSCF, UE, Registration, Wire, cx, request, response, sip
+
+
+OTHER_UE = Endpoint("192.0.2.11", 5060)
 
 
 def _relay() -> Wire:
@@ -68,6 +73,28 @@ def test_a_box_with_one_address_per_side() -> None:
     wire.udp(inside, SCSCF, request("REGISTER", vias=2))
     first, second = (trace := wire.trace()).sip_records
     assert trace.relayed(first) is second
+
+
+def test_a_box_that_a_message_passes_twice() -> None:
+    """From one UE to another through the P-CSCF of both: each passage has its own depth of Vias."""
+    wire = Wire()
+    inside = Endpoint("10.0.0.20", 5060)
+    ways = [(UE, PCSCF), (inside, SCSCF), (SCSCF, inside), (PCSCF, OTHER_UE)]
+    for vias, (source, target) in enumerate(ways[:2], 1):
+        wire.udp(source, target, request("REGISTER", vias=vias))
+    for vias, (source, target) in enumerate(ways, 1):
+        wire.udp(source, target, request("MESSAGE", vias=vias))
+    for vias, (source, target) in reversed(list(enumerate(ways, 1))):
+        wire.udp(target, source, response(200, "OK", "MESSAGE", vias=vias))
+    trace = wire.trace()
+    records = trace.sip(method="MESSAGE")
+    for record, onward in pairwise(records[:4]):
+        assert trace.relayed(record) is onward
+    for record, onward in pairwise(records[4:]):
+        assert trace.relayed(record) is onward
+        assert trace.relayed_from(onward) is record
+    assert trace.relayed(records[3]) is None
+    assert trace.relayed(records[7]) is None
 
 
 def test_retransmissions() -> None:
