@@ -9,7 +9,6 @@ from imslab.trace.model import EspRecord, Hop, MalformedRecord, NodeRecord, Role
 from imslab.trace.trace import Trace, method_of, status_of
 from tests.trace.wire import HSS, ICSCF, PCSCF, SCSCF, UE, Registration, Wire, cx, request, response, sip
 
-
 OTHER_UE = Endpoint("192.0.2.11", 5060)
 
 
