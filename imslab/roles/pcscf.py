@@ -434,7 +434,7 @@ class Pcscf(OtherRequests):
                 case Act.TIMEOUT:
                     self.emit("timeout", f"the home network does not answer the REGISTER of {impi}")
                     self.respond(attempt.txn, 504, flow=way)
-                case Act.END:
+                case _:  # Act.END
                     assert attempt.temporary is not None
                     self.happen(attempt.temporary, Happening.REFUSED if way else Happening.REFUSED_INSIDE)
         self._end(attempt)

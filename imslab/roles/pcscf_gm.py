@@ -280,13 +280,13 @@ class GmSide(Proxy):
         """A contact without registration, SAs and REGISTERs under way is nothing any more."""
         if contact.bindings or contact.under_way or self.table.of(contact.key):
             return
-        if self.contacts.pop(contact.key, None) is not None:
-            del self.tokens[contact.token]
-            others = self._contacts_of[contact.key.impi]
-            others.remove(contact)
-            if not others:
-                del self._contacts_of[contact.key.impi]
-            self.clear_alarm(("expiry", contact.token))
+        del self.contacts[contact.key]
+        del self.tokens[contact.token]
+        others = self._contacts_of[contact.key.impi]
+        others.remove(contact)
+        if not others:
+            del self._contacts_of[contact.key.impi]
+        self.clear_alarm(("expiry", contact.token))
 
     def watch_expiry(self, contact: ContactState) -> None:
         """Have the registration end when it ends."""
@@ -325,7 +325,7 @@ class GmSide(Proxy):
                     self.set_alarm(("close", record.number), record.timers.timeout)
                 case Deed.REMOVE:
                     self.remove_set(record)
-                case Deed.FORGET:
+                case _:  # Deed.FORGET
                     self.forget_set(record)
 
     def switch(self, old: SaRecord, why: str) -> None:
@@ -379,7 +379,7 @@ class GmSide(Proxy):
                 self.set_alarm(key, record.timers.t4)
             case "idle":
                 self.happen(record, Happening.FINISHED)
-            case "close":
+            case _:  # close
                 self.happen(record, Happening.CLOSED)
 
     def on_event(self, event: ev.Event) -> None:

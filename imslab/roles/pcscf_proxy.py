@@ -30,7 +30,6 @@ from imslab.roles.base import warning
 from imslab.roles.pcscf_contact import ContactKey, ContactState
 from imslab.roles.pcscf_gm import OF_THE_AGREEMENT, OF_THE_NETWORK, push
 from imslab.roles.pcscf_regevent import RegEvents
-from imslab.roles.proxy import Forwarded
 from imslab.roles.sa_table import SaRecord, Stage
 from imslab.sip.fields.address import NameAddr
 from imslab.sip.fields.security import same_list
@@ -325,9 +324,8 @@ class OtherRequests(RegEvents):
         if "pcscf-mt-from-clear-port" in self.faults:
             flow = flow._replace(local=self.config.gm)
         sent_by = record.pc if "pcscf-via-port-pc" in self.faults else record.ps
+        record.note(txn)  # while it is open, so is the one towards the UE
         self.forward(txn, copy, flow, sent_by=sent_by, on_response=on_response, on_silence=silence)
-        if isinstance(txn.context, Forwarded) and txn.context.client is not None:
-            record.note(txn.context.client)
 
     def _addressee(self, request: Request) -> tuple[ContactState, SaRecord | None]:
         """The UE that a request from the core is for, and the set to send it on; no set: it is for ourselves.
@@ -375,9 +373,9 @@ class OtherRequests(RegEvents):
         except Refusal as refusal:
             self.emit("rejected", f"ACK: would be {refusal.status}", status=refusal.status)
             return
-        if record is not None:
-            self._to_ue(request, contact, record)
-            self.send_ack(request, self.flow_to_ue(record, request, contact.contact), sent_by=record.ps)
+        assert record is not None, "only an OPTIONS is for ourselves"
+        self._to_ue(request, contact, record)
+        self.send_ack(request, self.flow_to_ue(record, request, contact.contact), sent_by=record.ps)
 
     def _send_core_ack(self, request: Request, endpoint: Endpoint | None) -> None:
         if endpoint is not None:

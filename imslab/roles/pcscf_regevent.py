@@ -144,8 +144,7 @@ class RegEvents(GmSide):
     def _forget(self, made: Subscription) -> None:
         self.clear_alarm(("resubscribe", made.call_id))
         self._dialogs.pop(made.call_id, None)
-        if self.subscriptions.get(made.impi) is made:
-            del self.subscriptions[made.impi]
+        del self.subscriptions[made.impi]
 
     def on_alarm(self, key: Hashable) -> None:
         if isinstance(key, tuple) and key[0] == "resubscribe":

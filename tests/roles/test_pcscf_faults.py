@@ -243,12 +243,32 @@ def test_the_fault_shows_and_only_with_it(name: str) -> None:
     assert FAULTS[name].text
 
 
+def test_a_verify_that_nobody_reads() -> None:
+    bench = Bench(faults=["pcscf-ignores-verify"])
+    sas = bench.registered()
+    bench.from_ue(bench.inside(sas), bench.ue_request(sas, "MESSAGE", Security_Verify="tls"))
+    assert len(bench.core.requests("MESSAGE")) == 1
+
+
+def test_sets_that_share_ports_by_mistake_are_struck_out_one_by_one() -> None:
+    bench = Bench(faults=["pcscf-port-c-stays"])
+    old = bench.registered()
+    new = bench.registered(under=old)
+    bench.from_ue(bench.inside(new), bench.ue_request(new, "MESSAGE"))
+    bench.from_core(response_to(bench.core.requests("MESSAGE")[-1], 200))
+    bench.wire.run(6.0)
+    assert bench.sets == {2: "established"}
+    bench.from_core(bench.core_request(new, "MESSAGE"))
+    assert bench.ue.requests("MESSAGE")
+
+
 def test_a_pcscf_that_admits_all_finds_nobody_or_ends_hops_like_anyone() -> None:
     bench = Bench(faults=["pcscf-admits-all"])
     sas = bench.registered()
     before = len(bench.core.got)
     bench.from_ue(bench.clear(), bench.ue_request(sas, "MESSAGE", uri="sip:bob@nowhere.example"))
     bench.from_ue(bench.clear(), bench.ue_request(sas, "MESSAGE", Max_Forwards="0"))
+    bench.from_ue(bench.clear(), bench.ue_request(sas, "ACK"))
     assert len(bench.core.got) == before
     assert MW != GM
     assert IMPU

@@ -300,6 +300,27 @@ def test_a_shortened_registration_ends_sooner() -> None:
     assert bench.sets == {1: "established"}  # the SAs' life is another matter
 
 
+def test_only_the_binding_that_is_named_is_shortened() -> None:
+    bench, sas, subscribe = watching()
+    accept(bench, subscribe)
+    request = bench.register(sas.next(), clear=False, nonce=sas.nonce, response="1", verify=sas.server, impu=SECOND)
+    bench.from_ue(bench.inside(sas), request)
+    bench.ok(bench.core.requests("REGISTER")[-1], identities=f"<{SECOND}>")
+    notify(bench, subscribe, 0, [registration(SECOND, event="shortened", expires=60), registration(IMPU, contact="?")])
+    contact = next(iter(bench.pcscf.contacts.values()))
+    assert [binding.expires for binding in contact.bindings] == [600.0, 60.0]
+
+
+def test_a_notifier_without_contact_is_asked_where_it_was_found() -> None:
+    bench, sas, subscribe = watching()
+    bench.from_core(response_to(subscribe, 200, to_tag="n", headers=[("Expires", "100")]))
+    bench.registered(under=sas, expires=100000)
+    bench.wire.names["ims.example"] = CORE.host
+    bench.wire.run(51.0)
+    again = bench.core.requests("SUBSCRIBE")[-1]
+    assert (again.uri, again.to.tag, again.has("Route")) == (IMPU, "n", False)
+
+
 def test_notifies_of_no_subscription_get_481() -> None:
     bench, _, subscribe = watching()
     accept(bench, subscribe)

@@ -109,6 +109,16 @@ def test_the_agreement_stays_on_gm() -> None:
     assert up.rows("Require") == ["path"]
 
 
+def test_without_sec_agree_in_require_there_is_nothing_to_take_off() -> None:
+    bench = Bench()
+    request = bench.register(Sas())
+    request.remove("Require")
+    request.remove("Proxy-Require")
+    up = first(bench, request)
+    assert up.require == ["path"]
+    assert not up.has("Proxy-Require")
+
+
 def test_other_option_tags_stay() -> None:
     bench = Bench()
     request = bench.register(Sas())
