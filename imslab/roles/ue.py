@@ -578,7 +578,7 @@ class Ue(UeProcedure):
             self.clear_alarm(alarm)
         self.registration = None
         self.calls.drop_all()
-        self.subscription.drop()
+        self.subscription.leave()
         for each in list(self.sets.values()):
             if linger is None or each.standing is Standing.TEMPORARY:
                 self._remove(each)

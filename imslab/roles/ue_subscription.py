@@ -41,6 +41,7 @@ class RegSubscription:
         "_call_id",
         "_cseq",
         "_expires",
+        "_left",
         "_local_tag",
         "_remote_cseq",
         "_remote_tag",
@@ -67,10 +68,20 @@ class RegSubscription:
         self._target = ""
         #: True from the first SUBSCRIBE until the subscription is lost.
         self.active = False
+        self._left = False
         #: Of the latest document; -1: none yet.
         self.version = -1
         self.contacts: dict[str, dict[str, RegContact]] = {}
         self._ue.clear_alarm("subscription")
+
+    def leave(self) -> None:
+        """The registration is over, and the subscription with it, as if we had asked for zero seconds (24.229 5.1.1.6).
+
+        The last NOTIFY may still be on its way; it is answered as long as an SA lets it in.
+        """
+        left = self.active, self._call_id, self._local_tag, self._remote_tag
+        self.drop()
+        self._left, self._call_id, self._local_tag, self._remote_tag = left
 
     # ---- SUBSCRIBE
 
@@ -168,11 +179,15 @@ class RegSubscription:
             self._ue.respond(txn, 489, headers=[("Allow-Events", "reg")])
             return
         deaf = "ue-refuses-notify" in self._ue.faults
-        if deaf or not self.active or request.call_id != self._call_id or request.to.tag != self._local_tag:
+        known = self.active or self._left
+        if deaf or not known or request.call_id != self._call_id or request.to.tag != self._local_tag:
             self._ue.respond(txn, 481)
             return
         if self._remote_tag and request.from_.tag != self._remote_tag:
             self._ue.respond(txn, 481)  # a second notifier: nobody forks here
+            return
+        if self._left:
+            self._ue.respond(txn, 200)  # whatever it says, it is over
             return
         if request.cseq.number < self._remote_cseq:
             self._ue.respond(txn, 500)  # RFC 3261 12.2.2: out of order

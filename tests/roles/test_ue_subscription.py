@@ -331,6 +331,27 @@ def test_notify_of_another_dialog() -> None:
     assert lab.answers[-1].status == 481
 
 
+def test_last_notify_after_the_registration_has_ended() -> None:
+    """The 200 to the de-registration and the last NOTIFY take different ways: the NOTIFY may come second."""
+    lab = registered()
+    assert tell(lab, document(0, (IMPU, "active", contact(lab)))) == 200
+    request = notify(lab, state="terminated;reason=noresource", cseq=9)
+    stranger = notify(lab, cseq=10)
+    stranger.set("Call-ID", "other")
+    sas = lab.ue.sas.established
+    assert sas is not None
+    lab.command("deregister")
+    assert lab.state() is State.IDLE
+    lab.push(in_set(sas), request)
+    assert lab.answers[-1].status == 200
+    assert lab.state() is State.IDLE
+    assert not lab.ue.subscription.active
+    lab.push(in_set(sas), stranger)
+    assert lab.answers[-1].status == 481
+    lab.run(1000)
+    assert len(lab.sent("SUBSCRIBE")) == 1
+
+
 def test_notify_out_of_order() -> None:
     lab = registered()
     assert tell(lab, cseq=10) == 200
