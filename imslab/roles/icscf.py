@@ -188,7 +188,8 @@ class Icscf(Proxy):
             search.named = search.query.authorization_type is not UserAuthorizationType.REGISTRATION_AND_CAPABILITIES
             search.choices = [answer.server_name]
             if "icscf-other-server" in self.faults:
-                search.choices = [each.name for each in self.config.servers if each.name != answer.server_name]
+                others = [each.name for each in self.config.servers if each.name != answer.server_name]
+                search.choices = others or search.choices
             self._to_server(search)
         else:
             self._choose(search, answer.capabilities)
