@@ -187,6 +187,14 @@ class Exchanges:
         last = bisect_left(found, order(end), key=lambda each: order(each.request))
         return found[first:last][-NEWEST:]
 
+    def following(self, command: int, user: str, start: Record, within: float) -> Exchange | None:
+        """The first exchange of a command about a user that was asked after a record, within so many seconds."""
+        found = self._by_user.get((command, user), [])
+        place = bisect_left(found, order(start), key=lambda each: order(each.request))
+        if place < len(found) and found[place].request.time - start.time <= within:
+            return found[place]
+        return None
+
     def last(self, command: int, user: str, before: Record) -> Exchange | None:
         """The newest successful exchange of a command about a user that was over before a record."""
         found = self._by_user.get((command, user), [])
@@ -195,6 +203,12 @@ class Exchanges:
             if each.succeeded and order(each.done) < order(before):
                 return each
         return None
+
+    def last_asked(self, command: int, user: str, before: Record) -> Exchange | None:
+        """The newest exchange of a command about a user that was asked before a record, whatever came of it."""
+        found = self._by_user.get((command, user), [])
+        end = bisect_left(found, order(before), key=lambda each: order(each.request))
+        return found[end - 1] if end else None
 
     def past(self, exchange: Exchange, impu: str) -> list[Exchange]:
         """What was asked about an IMPU and was over before this question, the newest first."""
