@@ -163,8 +163,6 @@ class CxClient:
         if message is None:
             return Trouble.SILENCE
         try:
-            if message.command != kind.COMMAND:
-                raise PeerError(f"{message.name} for another command", clause="RFC 6733 6.2.1")
             answer = kind.from_message(message)
             if answer.result_code is None and answer.experimental is None:
                 raise PeerError("an answer without a result", clause="29.229 6.2")
