@@ -44,7 +44,7 @@ Reaction = Callable[["FakePcscf", Request, ev.Arrival], None]
 
 def md5(*parts: bytes | str) -> str:
     """RFC 2617's H over parts joined by colons."""
-    octets = [part.encode() if isinstance(part, str) else part for part in parts]
+    octets = [part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part for part in parts]
     return hashlib.md5(b":".join(octets), usedforsecurity=False).hexdigest()
 
 
@@ -195,7 +195,7 @@ class FakePcscf:
         if flow.transport.is_stream or flow.local.port == 5060:
             return flow
         via = request.via[0]
-        own = Endpoint(self.host, self.ports[flow.remote.port])
+        own = Endpoint(self.host, self.ports.get(flow.remote.port, self.port_pc))
         return Flow(Transport.UDP, own, Endpoint(flow.remote.host, via.port or 5060))
 
     def reply(
