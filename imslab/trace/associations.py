@@ -17,6 +17,7 @@ from imslab.core.sa import Sa
 from imslab.ipsec.esp import Inspected, Opener
 from imslab.ipsec.sa import COMBINATIONS
 from imslab.sip.fields.security import SecurityMechanism
+from imslab.sip.grammar import Params
 from imslab.trace.keys import ANYWHERE, KeyRing, SessionKeys
 from imslab.trace.model import SaSetView, SaView
 
@@ -46,22 +47,24 @@ class Side(NamedTuple):
 
 def read_side(mechanism: SecurityMechanism) -> Side:
     """The mechanism's values, without an error for those that are missing or malformed."""
-
-    def value(name: str) -> str:
-        return (mechanism.params.get(name) or "").strip().lower()
-
-    def number(name: str, limit: int) -> int:
-        text = value(name)
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= limit else 0
-
+    written = mechanism.params
+    pairs = written.items_written if isinstance(written, Params) else written.items()
+    values = {name.lower(): value.strip().lower() for name, value in pairs if value}
     return Side(
-        number("spi-c", 0xFFFFFFFF),
-        number("spi-s", 0xFFFFFFFF),
-        number("port-c", 0xFFFF),
-        number("port-s", 0xFFFF),
-        value("alg"),
-        value("ealg") or "null",
+        _number(values.get("spi-c"), 0xFFFFFFFF),
+        _number(values.get("spi-s"), 0xFFFFFFFF),
+        _number(values.get("port-c"), 0xFFFF),
+        _number(values.get("port-s"), 0xFFFF),
+        values.get("alg", ""),
+        values.get("ealg") or "null",
     )
+
+
+def _number(text: str | None, limit: int) -> int:
+    if text is None or not text.isascii() or not text.isdigit() or len(text) >= 20:
+        return 0
+    number = int(text)
+    return number if number <= limit else 0
 
 
 def sides(mechanisms: Iterable[SecurityMechanism]) -> list[Side]:

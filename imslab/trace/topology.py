@@ -11,6 +11,7 @@ the HSS. Where one host plays several roles, its ports tell them apart.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from imslab.core.errors import PeerError
@@ -23,6 +24,8 @@ _UAR, _SAR, _LIR, _MAR, _RTR, _PPR = 300, 301, 302, 303, 304, 305
 _FROM_ICSCF = frozenset((_UAR, _LIR))
 _FROM_SCSCF = frozenset((_MAR, _SAR))
 _FROM_HSS = frozenset((_RTR, _PPR))
+#: Of a Via: protocol, white space, sent-by (RFC 3261 20.42).
+_SENT_BY = re.compile(r"SIP\s*/\s*2\.0\s*/\s*\w+\s+([^\s;,]+)", re.IGNORECASE)
 _CSCFS = frozenset((Role.PCSCF, Role.ICSCF, Role.SCSCF))
 
 
@@ -32,13 +35,15 @@ class Topology:
     endpoints: what is known of an address with a port. hosts: the roles seen at an address.
     """
 
-    __slots__ = ("_sent_by", "diameter", "endpoints", "hosts")
+    __slots__ = ("_announced", "_sent_by", "_ways", "diameter", "endpoints", "hosts")
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self.endpoints: dict[Endpoint, Role] = {}
         self.diameter: dict[Endpoint, Role] = {}
         self.hosts: dict[str, set[Role]] = {}
         self._sent_by: dict[str, Role] = {}
+        self._announced: set[tuple[str, ...]] = set()
+        self._ways: dict[tuple[Endpoint, Endpoint], tuple[Role, Role, Hop]] = {}
         self._learn(list(records))
 
     def role(self, endpoint: Endpoint) -> Role:
@@ -56,8 +61,14 @@ class Topology:
     def assign(self, record: Record) -> None:
         """Fill in sender, receiver and, for SIP, the hop."""
         if isinstance(record, SipRecord):
-            record.sender, record.receiver = self._sip_roles(record)
-            record.hop = _hop(record.sender, record.receiver)
+            way = record.src, record.dst
+            known = self._ways.get(way)
+            if known is None:
+                sender, receiver = self._sip_roles(record)
+                known = sender, receiver, _hop(sender, receiver)
+                if sender is not Role.UNKNOWN:  # else the next message's Via may tell
+                    self._ways[way] = known
+            record.sender, record.receiver, record.hop = known
         elif isinstance(record, DiameterRecord):
             record.sender, record.receiver = self._diameter_roles(record)
 
@@ -137,6 +148,10 @@ class Topology:
         self.hosts.setdefault(endpoint.host, set()).add(role)
 
     def _protected_ports(self, host: str, message: Message, header: str, role: Role) -> None:
+        written = (host, *message.rows(header))
+        if written in self._announced:
+            return
+        self._announced.add(written)
         try:
             mechanisms = message.security_client if role is Role.UE else message.security_server
             ports = [port for each in mechanisms for port in (each.port_c, each.port_s)]
@@ -149,11 +164,8 @@ class Topology:
 
 def sent_by(message: Message) -> str:
     """Host and port of the top Via as written, "" if it cannot be read."""
-    try:
-        via = message.via[0]
-    except (PeerError, IndexError):
-        return ""
-    return f"{via.host}:{via.port}"
+    found = _SENT_BY.match(message.get("Via") or "")
+    return "" if found is None else found[1]
 
 
 def _client(command: int) -> Role | None:
