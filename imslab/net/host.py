@@ -114,6 +114,10 @@ class Host:
         """What was dropped and why: names of /proc/net/xfrm_stat (see `sadb`) and of SNMP."""
         return self._stack.counters
 
+    def set_cost(self, cost: Cost) -> None:
+        """What processing takes from now on: see `SimulatedNetwork.host`."""
+        self._cost = _cost_function(cost)
+
     @property
     def sets(self) -> dict[int, SaSet]:
         """The SA sets that are installed, by number."""

@@ -218,6 +218,21 @@ class TestCost:
         assert [(each.time, each.kind) for each in recorder.events] == [(0.5, "later")]
         assert [type(event) for _, event in toy.heard] == [ev.Started, ev.Command, ev.Command, ev.SasFailed]
 
+    def test_a_cost_from_now_on(self) -> None:
+        net = SimulatedNetwork()
+        toy = Toy("slower")
+        host = net.host(toy, ["10.1.1.1"])
+        net.run(1)
+        host.set_cost(0.1)
+        net.command(toy, "do", effects=[])
+        net.run()
+        host.set_cost(0.0)
+        net.command(toy, "do", effects=[])
+        net.run()
+        assert [time for time, _ in toy.heard] == pytest.approx([0, 1.1, 1.1])
+        with pytest.raises(LocalError):
+            host.set_cost(-1)
+
     def test_no_negative_cost(self) -> None:
         with pytest.raises(LocalError):
             SimulatedNetwork().host(Toy("x"), ["10.1.1.1"], cost=-1.0)
