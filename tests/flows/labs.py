@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
-from imslab.config import LabConfig, load
+import imslab.rules
+from imslab.config import load
+from imslab.core.errors import PeerError
+from imslab.ipsec.packet import build_ip, build_udp, parse_ip, parse_udp
 from imslab.lab import EPOCH, Lab, Result, main_job
+from imslab.net.link import Fault, Transit, Way
 from imslab.roles.ue import Ue
 from imslab.rules.clauses import Finding
 from imslab.rules.judge import judge
+from imslab.sip.message import Message, Request, Response
+from imslab.sip.parser import parse
 from imslab.trace.live import write_capture
 from imslab.trace.model import DiameterRecord, Hop, NodeRecord, SipRecord
 from imslab.trace.trace import Trace, method_of, status_of
+
+for _module in iter_modules(imslab.rules.__path__):
+    import_module(f"imslab.rules.{_module.name}")  # "no findings" is of every rule that there is
 
 #: What `imslab run` registers: its name in the identities, its key, its OP (TS 35.208 test sets 1 and 3).
 DOMAIN = "ims.mnc001.mcc001.3gppnetwork.org"
@@ -32,9 +43,14 @@ def subscriber(number: int, **more: Any) -> dict[str, Any]:
     return {"imsi": f"0010100000{number:05d}", "k": f"{number:032x}", "op": OP, **more}
 
 
-def only(alg: str, ealg: str) -> dict[str, Any]:
-    """Settings of a lab in which UEs and P-CSCF know one pair of algorithms."""
-    return {"ue__algorithms": ((alg, ealg),), "pcscf__algorithms": ((alg, ealg),)}
+def first(alg: str, ealg: str) -> dict[str, Any]:
+    """Settings of a lab in which the UEs offer this pair before all others, and the P-CSCF wants it most."""
+    default = load()
+    pair = (alg, ealg)
+    return {
+        "ue__algorithms": (pair, *(each for each in default.ue.algorithms if each != pair)),
+        "pcscf__algorithms": (pair, *(each for each in default.pcscf.algorithms if each != pair)),
+    }
 
 
 class Play:
@@ -107,11 +123,6 @@ def play(**settings: Any) -> Play:
     return Play(Lab(load(**settings)))
 
 
-def playing(config: LabConfig) -> Play:
-    """A lab of this configuration."""
-    return Play(Lab(config))
-
-
 class Job(Play):
     """A lab in which the main job was done."""
 
@@ -130,6 +141,49 @@ class Job(Play):
 def job(**settings: Any) -> Job:
     """The main job with these settings, done once for all tests that look at it."""
     return Job(Lab(load(**settings)))
+
+
+# ---- what stands on the way between two boxes
+
+
+def says(method: str = "", status: int = 0) -> Callable[[Transit], bool]:
+    """Chooses packets by the SIP message in them, protected or not: a request of this method, an answer to it."""
+
+    def match(transit: Transit) -> bool:
+        message = message_in(transit)
+        if isinstance(message, Response):
+            return message.status == status and (not method or message.method == method)
+        return isinstance(message, Request) and not status and message.method == method
+
+    return match
+
+
+def message_in(transit: Transit) -> Message | None:
+    """The SIP message of a UDP datagram that passes; None for anything else."""
+    packet = parse_ip(transit.octets)
+    try:
+        return parse(transit.clear[8:]) if transit.clear and packet.protocol in (17, 50, 44) else None
+    except PeerError:
+        return None
+
+
+def in_the_middle(
+    play: Play, way: Way, edit: Callable[[Message], None], match: Callable[[Transit], bool], nth: int | None = 1
+) -> Fault:
+    """Somebody between two boxes who changes a SIP message that travels in clear over UDP; checksums are right again.
+
+    The record shows the message as it was sent.
+    """
+
+    def change(octets: bytes) -> bytes:
+        packet = parse_ip(octets)
+        datagram = parse_udp(packet.payload, packet.src, packet.dst)
+        message = parse(datagram.data)
+        edit(message)
+        src, dst = packet.src, packet.dst
+        return build_ip(src, dst, 17, build_udp(src, dst, datagram.src_port, datagram.dst_port, message.encode()))
+
+    return play.net.corrupt(way, change, nth=nth, match=match)
 
 
 # ---- a trace in words

@@ -14,7 +14,7 @@ from imslab.rules.judge import judge
 from imslab.trace.model import Hop, Icv, Role, SipRecord
 from imslab.trace.registration import Autn, Outcome, Response
 from imslab.trace.trace import method_of, status_of
-from tests.flows.labs import CBC_AND_NULL, COMBINED, FIRST, SECOND, Job, job, lines, on_gm, only
+from tests.flows.labs import CBC_AND_NULL, COMBINED, FIRST, SECOND, Job, first, job, lines, on_gm
 
 STEPS = [
     "register",
@@ -26,17 +26,23 @@ STEPS = [
     "de-register the others",
 ]
 
+OUTDATED = [(alg, ealg) for alg, ealg in CBC_AND_NULL if alg == "hmac-md5-96" or ealg == "des-ede3-cbc"]
+
 WAYS: list[dict[str, Any]] = [
     {"ip": ip, "ue__transport": transport} for ip in (4, 6) for transport in ("udp", "tcp", "auto")
 ]
 
 
-def assert_sane(done: Job) -> None:
-    """Every step came about, all that can be checked is right, and no rule has anything to say."""
+def assert_sane(done: Job, but: frozenset[str] = frozenset()) -> None:
+    """Every step came about, all that can be checked is right, and no rule has anything to say.
+
+    but: what the settings ask for against a rule.
+    """
     assert [(each.step, each.ok) for each in done.results] == [(step, True) for step in STEPS]
     document = summarise(done.trace, done.findings)
     assert document["verdict"] == "pass"
-    assert document["findings"] == []
+    assert [finding for finding in document["findings"] if finding["rule"] not in but] == []
+    assert {finding["rule"] for finding in document["findings"]} == but
     assert done.trace.problems == []
     assert done.trace.malformed_records == []
     first, second, renewed, left, left_too = done.trace.registrations
@@ -52,8 +58,9 @@ def assert_sane(done: Job) -> None:
 
 @pytest.mark.parametrize(("alg", "ealg"), CBC_AND_NULL + COMBINED)
 def test_every_combination_of_annex_h(alg: str, ealg: str) -> None:
-    done = job(**only(alg, ealg))
-    assert_sane(done)
+    done = job(**first(alg, ealg))
+    # 33.203 Annex H of later releases has MD5 and 3DES no more
+    assert_sane(done, frozenset({"ALG-20"}) if (alg, ealg) in OUTDATED else frozenset())
     assert {(sa.alg, sa.ealg) for sa in done.trace.sas} == {(alg, ealg)}
     assert len(done.trace.sas) == 12
 
@@ -61,7 +68,8 @@ def test_every_combination_of_annex_h(alg: str, ealg: str) -> None:
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: f"IPv{way['ip']}-{way['ue__transport']}")
 def test_every_transport_and_ip_version(way: dict[str, Any]) -> None:
     done = job(**way)
-    assert_sane(done)
+    # whoever asks for UDP alone asks for large requests over UDP, which RFC 3261 18.1.1 does not want
+    assert_sane(done, but=frozenset({"TRN-02"}) if way["ue__transport"] == "udp" else frozenset())
     hosts = {record.src.host for record in done.trace.sip_records}
     assert {":" in host for host in hosts} == {way["ip"] == 6}
     asked = done.trace.sip(hop=Hop.GM, sender=Role.UE, request=True)
