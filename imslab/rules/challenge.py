@@ -15,7 +15,7 @@ from imslab.core.errors import PeerError
 from imslab.core.flow import Transport
 from imslab.rules.agreements import UC_PS, Agreement, Challenge, gm_of
 from imslab.rules.clauses import Basis, Wrong, on_registration, on_sip
-from imslab.rules.reading import credentials, cseq_number, is_aka, mechanisms, param, place, quiet, shown, what
+from imslab.rules.reading import credentials, cseq_number, is_aka, mechanisms, param, place, quiet, shown, top_via, what
 from imslab.sip.fields.digest import DigestCredentials
 from imslab.sip.fields.security import SecurityMechanism, same_list
 from imslab.trace.associations import read_side
@@ -79,7 +79,7 @@ def clear_request_is_challenged_in_clear(record: SipRecord, trace: Trace) -> Ite
     if record.spi is not None:
         yield Wrong(f"401 {place(record)}; its REGISTER came in clear", record, request)
         return
-    via = request.message.via[0] if quiet(lambda: request.message.via) else None
+    via = quiet(lambda: top_via(request.message))
     if via is None or record.transport is not Transport.UDP or record.dst == request.src:
         return
     if "rport" in via.params or via.port != record.dst.port:
@@ -123,6 +123,10 @@ def response_proves_the_secret(registration: Registration, trace: Trace) -> Iter
         return
     for record in reversed(registration.requests):
         if record.hop is Hop.GM and reaction(record) is Reaction.ANSWER:
+            given = credentials(record.message)
+            nonce = "" if given is None else param(given, "nonce") or ""
+            if quiet(lambda nonce=nonce: split_nonce(nonce)) is None:  # type: ignore[misc]
+                return  # AKA-19: there is no RES for it
             yield Wrong(f"response does not fit RES (qop {shown(registration.qop) or 'none'})", record)
             return
 

@@ -20,7 +20,9 @@ from imslab.rules.reading import (
     leaves,
     order,
     param,
+    quiet,
     shown,
+    top_via,
     what,
 )
 from imslab.sip.grammar import unquote
@@ -139,9 +141,9 @@ def contact_says_where_and_what(record: SipRecord, trace: Trace) -> Iterator[Wro
     if not found or found[0].is_star:
         yield Wrong("REGISTER without a Contact to register", record)
         return
-    contact, via = found[0], message.via[:1]
+    contact, via = found[0], top_via(message)
     # behind a NAT, Contact and Via have the inner address, and both are right
-    if via and host_is(via[0].host, record.src.host) and host_is(contact.uri.host, record.src.host) is False:
+    if via and host_is(via.host, record.src.host) and host_is(contact.uri.host, record.src.host) is False:
         yield Wrong(f"Contact {shown(contact.uri.hostport)}: expected the UE's address {record.src.host}", record)
     if "+sip.instance" not in contact.params:
         yield Wrong("Contact has no +sip.instance", record)
@@ -155,16 +157,17 @@ def via_asks_for_the_way_back(record: SipRecord, trace: Trace) -> Iterator[Wrong
     """Over UDP in clear, the Via has an empty rport, and its port is the one that REGISTER was sent from."""
     if record.transport is not Transport.UDP or not _is_initial(record, trace) or not gm_of(trace).wants_aka(record):
         return
-    via = record.message.via[0]
+    via = top_via(record.message)
+    if via is None:
+        return
     if "rport" not in via.params:
         yield Wrong("Via has no rport", record)
     elif via.params["rport"]:
         yield Wrong(f"Via has rport={shown(via.params['rport'])}: expected an empty one", record)
     port = SIP_PORT if via.port is None else via.port
     if host_is(via.host, record.src.host) and port != record.src.port:
-        yield Wrong(
-            f"Via says port {port}, the datagram came from {record.src.port}: expected one port for both", record
-        )
+        told = f"Via says port {port}, the datagram came from port {record.src.port}"
+        yield Wrong(f"{told}: expected the same", record)
 
 
 @on_sip("INI-08", "24.229 5.1.1.2.1", role=Role.UE, hop=Hop.GM, method="REGISTER", request=True)
@@ -173,14 +176,12 @@ def lifetime_asked_for(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     message = record.message
     if not _is_initial(record, trace) or not gm_of(trace).wants_aka(record) or leaves(message) or is_emergency(message):
         return
-    asked = {each.expires for each in message.contact if not each.is_star} | {message.expires}
-    asked.discard(None)
+    told_in = [each.expires for each in message.contact if not each.is_star] + [message.expires]
+    asked = sorted({each for each in told_in if each is not None})
     if len(asked) > 1:
-        yield Wrong(
-            f"two lifetimes asked for: {' and '.join(str(each) for each in sorted(filter(None, asked)))} s", record
-        )
-    elif asked != {LIFETIME}:
-        told = f"{asked.pop()} s" if asked else "none"
+        yield Wrong(f"several lifetimes asked for: {', '.join(str(each) for each in asked)} s", record)
+    elif asked != [LIFETIME]:
+        told = f"{asked[0]} s" if asked else "none"
         yield Wrong(f"lifetime asked for: {told}; expected {LIFETIME} s", record)
 
 
@@ -270,9 +271,10 @@ def every_request_is_complete(record: SipRecord, trace: Trace) -> Iterator[Wrong
     words = (message.get("CSeq") or "").split()
     if len(words) == 2 and words[1] != message.method:
         yield Wrong(f"{what(record)} has CSeq {shown(' '.join(words))}", record, role=record.sender)
-    if not message.has("Via"):
+    via = top_via(message)
+    if via is None:
         yield Wrong(f"{what(record)} lacks Via", record, role=record.sender)
-    elif not (message.via[0].branch or "").startswith(_COOKIE):
+    elif not (via.branch or "").startswith(_COOKIE):
         yield Wrong(f"{what(record)}: the branch of its Via does not begin with {_COOKIE}", record, role=record.sender)
 
 
@@ -329,12 +331,12 @@ def answers_keep_the_transport(record: SipRecord, trace: Trace) -> Iterator[Wron
 def rport_is_filled_in(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """The answer to a REGISTER in clear says in rport which port it came from."""
     request = trace.request_of(record)
-    if request is None or request.spi is not None or request.transport is not Transport.UDP or not record.message.via:
+    if request is None or request.spi is not None or request.transport is not Transport.UDP:
         return
-    sent = request.message.via[:1]
-    if not sent or "rport" not in sent[0].params or sent[0].params["rport"]:
+    sent, via = quiet(lambda: top_via(request.message)), top_via(record.message)
+    if sent is None or via is None or "rport" not in sent.params or sent.params["rport"]:
         return
-    told = record.message.via[0].params.get("rport")
+    told = via.params.get("rport")
     if told != str(request.src.port):
         yield Wrong(
             f"{what(record)}: rport {shown(told) if told else 'left empty'}, REGISTER came from {request.src.port}",

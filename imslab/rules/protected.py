@@ -24,8 +24,10 @@ from imslab.rules.reading import (
     order,
     param,
     place,
+    port_of,
     quiet,
     shown,
+    top_via,
     uri_port,
     what,
 )
@@ -82,8 +84,8 @@ def ue_answers_go_uc_to_ps(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     if carried is None or record.transport is not Transport.UDP or carried[1] != US_PC:
         return
     # where the P-CSCF's Via leads to its client port, this is the only SA that goes there: PRT-08
-    via = quiet(lambda: request.message.via) or []
-    if via and via[0].port != record.dst.port:
+    via = quiet(lambda: top_via(request.message))
+    if via is not None and via.port != record.dst.port:
         yield Wrong(f"{what(record)} {place(record)}; {_covers(carried[0], UC_PS)}", record, request)
 
 
@@ -96,8 +98,8 @@ def ue_is_reached_at_its_server_port(record: SipRecord, trace: Trace) -> Iterato
     agreement, message = carried[0], record.message
     port = agreement.client.port_s
     if record.transport is Transport.UDP:
-        via = message.via[0]
-        told = uri_port_or_default(via.port)
+        via = top_via(message)
+        told = port if via is None else port_of(via)
         if told != port:
             yield Wrong(f"{what(record)}: Via names port {told}, expected port_us {port}", record)
     for contact in message.contact:
@@ -106,11 +108,6 @@ def ue_is_reached_at_its_server_port(record: SipRecord, trace: Trace) -> Iterato
         if uri_port(contact.uri) != port:
             text = f"{what(record)}: Contact names port {uri_port(contact.uri)}, expected port_us {port}"
             yield Wrong(text, record)
-
-
-def uri_port_or_default(port: int | None) -> int:
-    """A written port, 5060 where none is written."""
-    return 5060 if port is None else port
 
 
 @on_sip("GM-03", "33.203 7.1", role=Role.UE, hop=Hop.GM, method="REGISTER", request=True)
@@ -217,8 +214,8 @@ def pcscf_is_reached_at_its_server_port(record: SipRecord, trace: Trace) -> Iter
     if record.receiver is not Role.UE or carried is None:
         return
     port, message = carried[0].server.port_s, record.message
-    via = message.via[0]
-    told = uri_port_or_default(via.port)
+    via = top_via(message)
+    told = port if via is None else port_of(via)
     if told != port:
         client = ", its client port" if told == carried[0].server.port_c else ""
         text = f"{what(record)}: the P-CSCF's Via names port {told}{client}; expected port_ps {port}"
@@ -318,9 +315,9 @@ def source_address_is_that_of_the_via(record: SipRecord, trace: Trace) -> Iterat
         return
     if any((each.params.get("mod") or "").lower() == "udp-enc-tun" for each in agreement.listed):
         return
-    via = record.message.via[0]
+    via = top_via(record.message)
     taken = _taken(record, trace)
-    if host_is(via.host, record.src.host) is False and taken is not None:
+    if via is not None and host_is(via.host, record.src.host) is False and taken is not None:
         text = f"REGISTER from {record.src.host} whose Via names {shown(via.host)} is taken: {what(taken)}"
         yield Wrong(text, taken, record)
 

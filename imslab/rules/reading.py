@@ -15,6 +15,7 @@ from imslab.core.flow import canonical_host
 from imslab.sip.fields.address import Contact
 from imslab.sip.fields.digest import DigestChallenge, DigestCredentials
 from imslab.sip.fields.security import SecurityMechanism
+from imslab.sip.fields.via import Via
 from imslab.sip.message import Message
 from imslab.sip.uri import Uri
 from imslab.trace.model import Record, SipRecord
@@ -93,12 +94,23 @@ def is_emergency(message: Message) -> bool:
     return any("sos" in each.uri.params for each in contacts(message))
 
 
+def top_via(message: Message) -> Via | None:
+    """The Via of whoever sent the request, None if there is none. Raises PeerError when it cannot be read."""
+    found = message.via
+    return found[0] if found else None
+
+
 def host_is(text: str, host: str) -> bool | None:
     """Whether a written host is this address; None for a name, which may be anybody's."""
     try:
         return canonical_host(text) == host
     except ValueError:
         return None
+
+
+def port_of(via: Via) -> int:
+    """The port that a Via names, 5060 where none is written."""
+    return SIP_PORT if via.port is None else via.port
 
 
 def uri_port(uri: Uri) -> int:

@@ -177,7 +177,8 @@ def barred_identity_does_not_subscribe(record: SipRecord, trace: Trace) -> Itera
 def notifications_are_taken(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """The UE answers 200 to a NOTIFY of its own subscription."""
     request = trace.request_of(record)
-    if record.sender is not Role.UE or request is None:
+    # a UE that has left may have forgotten its subscription too
+    if record.sender is not Role.UE or request is None or gm_of(trace).standing(record.src.host, request) is None:
         return
     event = quiet(lambda: request.message.event)
     granted = trace.derived(_dialogs).get((request.message.get("Call-ID") or "", _tag(request.message)))
