@@ -121,14 +121,11 @@ def response_proves_the_secret(registration: Registration, trace: Trace) -> Iter
     # where AUTN does not fit the keys either, it is the keys we were given that are wrong
     if registration.response is not Response.MISMATCH or registration.autn is Autn.MAC_FAILURE:
         return
-    for record in reversed(registration.requests):
-        if record.hop is Hop.GM and reaction(record) is Reaction.ANSWER:
-            given = credentials(record.message)
-            nonce = "" if given is None else param(given, "nonce") or ""
-            if quiet(lambda nonce=nonce: split_nonce(nonce)) is None:  # type: ignore[misc]
-                return  # AKA-19: there is no RES for it
-            yield Wrong(f"response does not fit RES (qop {shown(registration.qop) or 'none'})", record)
-            return
+    answers = [each for each in registration.requests if each.hop is Hop.GM and reaction(each) is Reaction.ANSWER]
+    challenge = gm_of(trace).answers(answers[-1]) if answers else None
+    # a refresh repeats its response, and no AUTN is there to check the keys by; a broken nonce has no RES (AKA-19)
+    if challenge is not None and quiet(lambda: split_nonce(challenge.nonce)) is not None:
+        yield Wrong(f"response does not fit RES (qop {shown(registration.qop) or 'none'})", answers[-1])
 
 
 @on_sip("AKA-04", "RFC 2617 3.2.2", role=Role.UE, basis=Basis.SECOND_HAND, hop=Hop.GM, method="REGISTER", request=True)
@@ -161,9 +158,8 @@ def qop_is_taken_up_rightly(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
         yield Wrong(f"qop={shown(written['qop'])}: expected it unquoted", record)
     count = written.get("nc")
     if count != "00000001":
-        yield Wrong(
-            f"nc={shown(count)}: expected 00000001" if count is not None else "qop without nc", record, response
-        )
+        told = "no nc" if count is None else f"nc={shown(count)}"
+        yield Wrong(f"{told}: expected nc=00000001", record, response)
     if not given.get("cnonce"):
         yield Wrong("qop without cnonce", record, response)
 
