@@ -582,7 +582,7 @@ class Ue(UeProcedure):
         for each in list(self.sets.values()):
             if linger is None or each.standing is Standing.TEMPORARY:
                 self._remove(each)
-            elif each.standing is not Standing.ENDING:
+            else:
                 each.standing = Standing.ENDING
                 each.expires_at = self.now + linger
                 self.set_alarm(("sa", each.number), linger)

@@ -302,8 +302,7 @@ class Calls:
     def _finish(self, call: Call) -> None:
         self._forget(call)
         self._ue.emit("call-ended", f"with {call.peer}")
-        if not self.by_id:
-            self._ue.calls_ended()
+        self._ue.calls_ended()  # it was the only one
 
     # ---- as caller
 

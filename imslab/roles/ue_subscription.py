@@ -141,8 +141,7 @@ class RegSubscription:
         if status < 300:
             if not self._remote_tag:
                 self._enter_dialog(response.to.tag, response)
-                if self._routes is None:
-                    self._routes = [str(each) for each in reversed(response.record_route)]
+                self._routes = [str(each) for each in reversed(response.record_route)]  # RFC 3261 12.1.2
             granted = self._expires if response.expires is None else min(response.expires, self._expires)
             self._ue.set_alarm("subscription", max(1.0, refresh_delay(granted)))
             self._ue.emit("subscribed", f"to reg, for {granted} s")

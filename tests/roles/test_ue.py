@@ -10,7 +10,7 @@ import pytest
 
 from imslab.core import effects as fx
 from imslab.core import events as ev
-from imslab.core.flow import Endpoint, Transport
+from imslab.core.flow import Endpoint, Flow, Transport
 from imslab.roles.ue import ACTIONS, TABLE
 from imslab.roles.ue_sas import Standing
 from imslab.roles.ue_states import Action, Input, State
@@ -900,6 +900,41 @@ def test_third_set_drops_the_oldest() -> None:
     assert len(numbers) == 10  # never an SPI twice
 
 
+def test_old_set_that_is_still_needed_goes_for_a_newer_one() -> None:
+    lab = registered(transport="udp")
+    lab.pcscf.next["MESSAGE"] = [silence] * 50
+    lab.command("message", to="sip:bob@example.org", text="hi")
+    lab.command("reregister")
+    assert sorted(lab.ue.sets) == [1, 2]
+    lab.command("reregister")
+    assert sorted(lab.ue.sets) == [2, 3]
+
+
+def test_refresh_that_is_refused_after_the_end() -> None:
+    lab = registered(transport="udp", subscribe=False)
+    kept: list[tuple[Request, ev.Arrival]] = []
+    lab.pcscf.granted = 30
+    lab.command("reregister")
+    lab.pcscf.next["REGISTER"] = [lambda fake, request, arrival: kept.append((request, arrival)), *[silence] * 50]
+    lab.run(31)
+    assert lab.state() is State.REFRESHING  # the answer will tell
+    lab.pcscf.reply(*kept[0], 403)
+    lab.wire.give(lab.pcscf, ev.Timer())
+    assert lab.state() is State.WAITING
+    assert lab.ue.registration is None
+    assert "expired" in lab.emitted
+
+
+def test_events_that_are_none_of_ours() -> None:
+    lab = registered()
+    before = lab.wire.log[:]
+    lab.wire.give(lab.ue, ev.SasInstalled(99))
+    lab.wire.give(lab.ue, ev.Loaded("key", None))
+    lab.ue.set_alarm("somebody's", 0)
+    lab.run(0)
+    assert lab.wire.log == before
+
+
 def test_refresh_answered_at_once_keeps_the_set() -> None:
     # LIF-16, LIF-15
     lab = registered()
@@ -1161,6 +1196,15 @@ def test_new_address() -> None:
     assert made.sas.local == "192.0.2.99"
 
 
+def test_no_new_address_while_leaving() -> None:
+    lab = registered()
+    lab.pcscf.next["REGISTER"] = [silence]
+    lab.command("deregister")
+    lab.command("move", host="192.0.2.99")
+    assert lab.state() is State.LEAVING
+    assert lab.emitted[-1] == "refused"
+
+
 def test_new_address_while_nothing_is_registered() -> None:
     lab = UeLab()
     lab.wire.nodes["192.0.2.99"] = lab.ue
@@ -1321,6 +1365,20 @@ def test_plain_aka() -> None:
     lab.command("deregister")
     assert lab.state() is State.IDLE
     assert lab.sent("REGISTER")[-1].get("Expires") == "0"
+
+
+def test_plain_refresh_with_a_challenge() -> None:
+    lab = UeLab(ipsec=False)
+    lab.pcscf.next["REGISTER"] = [challenge(), lambda fake, request, arrival: fake.on_register(request, arrival)]
+    lab.register()
+    assert lab.state() is State.REGISTERED
+    before = lab.sent("REGISTER")[-1]
+    lab.pcscf.next["REGISTER"] = [challenge()]
+    lab.command("reregister")
+    assert lab.state() is State.REGISTERED
+    assert lab.sent("REGISTER")[-1].authorization[0].nonce != before.authorization[0].nonce
+    lab.push(Flow(Transport.UDP, Endpoint(PCSCF_HOST, 5060), Endpoint(UE_HOST, 5060)), lab.pcscf.make("MESSAGE", 5060))
+    assert lab.emitted[-1] == "message-received"
 
 
 def test_plain_registration_without_any_challenge() -> None:

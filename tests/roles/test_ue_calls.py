@@ -9,6 +9,7 @@ import pytest
 
 from imslab.core import effects as fx
 from imslab.core import events as ev
+from imslab.roles.faults import Faults
 from imslab.roles.ue_calls import CALL_TABLE, CallAction, CallInput, CallState
 from imslab.roles.ue_states import State
 from imslab.sip.message import Request
@@ -491,6 +492,33 @@ def test_ringing_call_is_answered_when_service_ends() -> None:
     lab.wire.give(lab.ue, ev.SaExpired(1))
     assert len(lab.ue.calls) == 0
     assert "call-dropped" in lab.emitted
+
+
+def test_answers_for_a_call_that_was_dropped() -> None:
+    kept: list[tuple[Request, ev.Arrival]] = []
+    lab = calling(hold(kept, 180))
+    lab.ue.calls.drop_all()
+    answer(lab, kept, 200)
+    assert lab.sent("ACK") == []
+    kept, byes = [], []
+    lab = calling(hold(kept))
+    answer(lab, kept, 200)
+    lab.pcscf.next["BYE"] = [hold(byes, 100)]
+    lab.command("hangup")
+    assert len(lab.ue.calls) == 1
+    lab.ue.calls.drop_all()
+    lab.pcscf.reply(*byes[0], 200)
+    lab.wire.give(lab.pcscf, ev.Timer())
+    assert lab.emitted[-1] == "call-dropped"
+
+
+def test_cancel_that_a_fault_swallows(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = calling(hold([], 180))
+    monkeypatch.setattr(Faults, "alter", lambda self, message, hop: None)
+    lab.command("cancel")
+    assert lab.sent("CANCEL") == []
+    lab.run(128)
+    assert len(lab.ue.calls) == 0
 
 
 def test_calls_need_a_registration() -> None:

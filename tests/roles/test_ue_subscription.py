@@ -223,6 +223,34 @@ def test_unanswered_subscribe() -> None:
     assert lab.emitted[-1] == "subscribed"
 
 
+def test_refresh_of_the_subscription_while_leaving() -> None:
+    lab = registered()
+    lab.pcscf.next["REGISTER"] = [silence]
+    lab.command("deregister")
+    lab.ue.set_alarm("subscription", 0)
+    lab.run(0)
+    assert len(lab.sent("SUBSCRIBE")) == 1
+
+
+def test_answer_to_a_subscription_that_was_given_up() -> None:
+    lab = UeLab()
+    kept: list[tuple[Request, ev.Arrival]] = []
+    lab.pcscf.next["SUBSCRIBE"] = [lambda fake, request, arrival: kept.append((request, arrival))]
+    lab.register()
+    lab.command("subscribe")
+    assert lab.emitted[-1] == "subscribed"
+    lab.pcscf.reply(*kept[0], 403)
+    lab.wire.give(lab.pcscf, ev.Timer())
+    assert lab.ue.subscription.active
+
+
+def test_last_document_with_a_gap() -> None:
+    lab = registered()
+    body = document(7, (IMPU, "active", contact(lab)), state="partial")
+    assert tell(lab, body, state="terminated;reason=noresource") == 200
+    assert lab.ue.alarm("subscription") is None
+
+
 def test_alarm_without_a_registration_does_nothing() -> None:
     lab = registered()
     lab.pcscf.rechallenge = False
