@@ -6,6 +6,7 @@ Digest responses are computed here with hashlib alone, so that the S-CSCF is not
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -44,6 +45,7 @@ ALICE = f"sip:alice@{DOMAIN}"
 TEL = "tel:+15550001"
 PATH = "<sip:token1@198.51.100.1:5060;lr>"
 UDP, TCP = Transport.UDP, Transport.TCP
+_branches = itertools.count(1)
 
 R = TypeVar("R", bound=CxRequest)
 #: What the HSS does with a request: an answer, a raw message, octets, or silence.
@@ -244,7 +246,7 @@ def sip_request(
     body: bytes = b"",
 ) -> Request:
     """A request as it arrives on Mw."""
-    branch = branch or f"z9hG4bK{method}{call_id}{cseq}".replace("@", "-")
+    branch = branch or f"z9hG4bKtest{next(_branches)}"
     rows = [
         ("Via", f"SIP/2.0/UDP {via};branch={branch}"),
         ("Via", f"SIP/2.0/UDP 10.0.0.2:5062;branch={branch}ue"),
