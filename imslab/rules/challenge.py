@@ -122,9 +122,13 @@ def response_proves_the_secret(registration: Registration, trace: Trace) -> Iter
     if registration.response is not Response.MISMATCH or registration.autn is Autn.MAC_FAILURE:
         return
     answers = [each for each in registration.requests if each.hop is Hop.GM and reaction(each) is Reaction.ANSWER]
-    challenge = gm_of(trace).answers(answers[-1]) if answers else None
-    # a refresh repeats its response, and no AUTN is there to check the keys by; a broken nonce has no RES (AKA-19)
-    if challenge is not None and quiet(lambda: split_nonce(challenge.nonce)) is not None:
+    # a refresh repeats its response, and no AUTN is there to check the keys by
+    if not answers or gm_of(trace).answers(answers[-1]) is None:
+        return
+    given = credentials(answers[-1].message)
+    nonce = None if given is None else param(given, "nonce")
+    # a nonce that is none has no RES: AKA-06, AKA-19
+    if nonce is not None and quiet(lambda: split_nonce(nonce)) is not None:
         yield Wrong(f"response does not fit RES (qop {shown(registration.qop) or 'none'})", answers[-1])
 
 
