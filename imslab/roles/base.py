@@ -402,7 +402,8 @@ class SipNode:
             return
         if isinstance(message, Request):
             self._on_request(message, arrival)
-        elif isinstance(message, Response):
+        else:
+            assert isinstance(message, Response)
             self._on_response(message, arrival)
 
     def _on_request(self, request: Request, arrival: ev.Arrival) -> None:
