@@ -95,7 +95,6 @@ LIFE: dict[tuple[Stage, Happening], tuple[tuple[Deed, ...], Stage]] = {
     (_E, _H.OUTDATED): ((_D.REMOVE,), _G),  # 7.4.2a: SM1 was clear, or protected by another
     (_E, _H.DEREGISTERED): ((_D.CLOSE,), _C),  # 24.229 5.2.5
     (_K, _H.SWITCHED): ((_D.LINGER,), _O),  # 7.4.2a
-    (_K, _H.RENEWED): ((_D.WATCH,), _K),
     (_K, _H.OUTDATED): ((_D.REMOVE,), _G),
     (_K, _H.DEREGISTERED): ((_D.CLOSE,), _C),
     (_O, _H.RENEWED): ((_D.WATCH,), _K),

@@ -335,7 +335,193 @@ def test_contacts_of_one_impi_have_their_own_sets() -> None:
     assert bench.sets == {2: "established"}
 
 
+def renewed(stage: str) -> tuple[Bench, Sas, Sas]:
+    """Two sets of one contact, the older one in this stage; where it is old, an INVITE keeps it."""
+    bench = Bench()
+    one = bench.registered(expires=100)
+    if stage == "old":
+        bench.from_ue(bench.inside(one), bench.ue_request(one, "INVITE"))
+        bench.from_core(response_to(bench.core.requests("INVITE")[-1], 100))
+    two = bench.registered(under=one, expires=1000)
+    if stage == "old":
+        bench.from_ue(bench.inside(two), bench.ue_request(two, "OPTIONS", uri=f"sip:{GM.host}", Route=""))
+    if stage == "closing":
+        deregister(bench, two)
+    assert bench.sets[1] == stage
+    return bench, one, two
+
+
+def test_a_kept_set_goes_when_yet_another_begins_elsewhere() -> None:
+    bench, _, two = renewed("kept")
+    bench.registered(two.next())
+    assert bench.sets == {3: "established"}
+
+
+def test_a_kept_set_in_which_the_next_begins_is_kept_on() -> None:
+    bench, one, two = renewed("kept")
+    bench.registered(two.next(), under=one)
+    assert bench.sets == {1: "kept", 3: "established"}
+    bench.wire.run(121.0)  # and still leaves in time
+    assert bench.sets[1] == "old"
+
+
+def test_an_old_set_goes_when_yet_another_begins_elsewhere() -> None:
+    bench, _, two = renewed("old")
+    bench.registered(two.next(), under=two)
+    assert bench.sets == {2: "kept", 3: "established"}
+
+
+@pytest.mark.parametrize("stage", ["kept", "old"])
+def test_a_deregistration_closes_older_sets_too(stage: str) -> None:
+    bench, _, two = renewed(stage)
+    deregister(bench, two)
+    assert bench.sets == {1: "closing", 2: "closing"}
+
+
+@pytest.mark.parametrize("stage", ["kept", "old", "closing"])
+def test_a_set_that_the_carrier_lost_is_gone_in_any_stage(stage: str) -> None:
+    bench, _, _ = renewed(stage)
+    del bench.wire.sets["pcscf"][1]
+    bench.wire.give(bench.pcscf, ev.SaExpired(1))
+    assert 1 not in bench.sets
+    assert not [each for each in bench.effects(fx.RemoveSas) if each == fx.RemoveSas(1)]
+
+
+def test_a_kept_set_ends_with_its_lifetime() -> None:
+    bench = Bench(switch_margin=0.0)
+    one = bench.registered(expires=100)
+    bench.wire.run(50.0)
+    two = bench.registered(under=one, expires=1000)
+    bench.wire.run(130.0)
+    assert bench.sets == {2: "established"}
+    assert mt_set(bench, two) == 2
+
+
+def test_an_old_set_ends_with_its_lifetime() -> None:
+    bench = Bench()
+    one = bench.registered(expires=100)
+    bench.wire.run(115.0)
+    bench.from_core(bench.core_request(one, "BYE", To=f"<{IMPU}>;tag=x"))
+    two = bench.registered(under=one, expires=1000)
+    bench.from_ue(bench.inside(two), bench.ue_request(two, "OPTIONS", uri=f"sip:{GM.host}", Route=""))
+    bench.wire.run(129.0)
+    assert bench.sets[1] == "old"
+    bench.wire.run(131.0)
+    assert bench.sets == {2: "established"}
+
+
+def test_a_closing_set_ends_with_its_lifetime() -> None:
+    bench = Bench()
+    sas = bench.registered(expires=100)
+    bench.wire.run(120.0)
+    deregister(bench, sas)
+    assert bench.sets == {1: "closing"}
+    bench.wire.run(131.0)
+    assert bench.sets == {}
+
+
+def test_a_set_that_closed_while_the_next_was_made_goes_with_its_200() -> None:
+    bench = Bench()
+    old = bench.registered()
+    new = bench.challenged(old.next())
+    deregister(bench, old)
+    assert bench.sets == {1: "closing", 2: "temporary"}
+    bench.ok(bench.answer(new))
+    assert bench.sets == {2: "established"}
+
+
+# ---- what is sent under which protection
+
+
+def situation(stage: str) -> tuple[Bench, Sas | None, Sas]:
+    """A challenge is waiting. The set to send in (None: in clear), and the one that the challenge made."""
+    bench = Bench()
+    if stage == "clear":
+        return bench, None, bench.challenged()
+    if stage == "temporary":
+        waiting = bench.challenged()
+        return bench, waiting, waiting
+    one = bench.registered()
+    if stage == "established":
+        return bench, one, bench.challenged(under=one)
+    if stage == "closing":
+        deregister(bench, one)
+        return bench, one, bench.challenged(under=one)
+    two = bench.registered(under=one)
+    if stage == "old":
+        bench.from_ue(bench.inside(two), bench.ue_request(two, "INVITE"))
+        bench.from_core(response_to(bench.core.requests("INVITE")[-1], 100))
+        return bench, one, bench.challenged(two.next(), under=two)
+    return bench, one, bench.challenged(two.next(), under=one)
+
+
+@pytest.mark.parametrize(
+    ("stage", "first", "answer", "report", "request_status"),
+    [
+        ("clear", "no", "no", "no", None),
+        ("temporary", "no", "yes", "no", None),
+        ("established", "yes", "no", "yes", 200),
+        ("kept", "no", "no", "no", 200),
+        ("old", "no", "no", "no", 200),
+        ("closing", "no", "no", "no", 200),
+    ],
+)
+def test_the_table_of_protection(stage: str, first: str, answer: str, report: str, request_status: int | None) -> None:
+    for flag, changes in (
+        (first, {}),
+        (answer, {"nonce": "waiting", "response": "abc"}),
+        (report, {"nonce": "waiting", "response": ""}),
+    ):
+        bench, sas, waiting = situation(stage)
+        if len(bench.sets) == 3:  # rule 3 of 33.203 7.1 would refuse any offer; what is judged here is only the flag
+            del bench.wire.sets["pcscf"][2]
+            bench.wire.give(bench.pcscf, ev.SaExpired(2))
+        values = {"nonce": waiting.nonce if changes.get("nonce") else "", "response": changes.get("response", "")}
+        offered = waiting if changes.get("response") == "abc" else Sas(49001, waiting.us, 8001, 8002)
+        request = bench.register(
+            offered,
+            clear=sas is None,
+            verify=waiting.server if stage == "temporary" else (sas or waiting).server,
+            **values,
+        )
+        bench.from_ue(bench.inside(sas) if sas else bench.clear(), request)
+        up = bench.core.requests("REGISTER")[-1]
+        assert up.cseq.number == request.cseq.number
+        assert up.authorization[0].get_all("integrity-protected") == [flag]
+    bench, sas, waiting = situation(stage)
+    before = len(bench.ue.got)
+    way = bench.inside(sas) if sas else bench.clear()
+    bench.from_ue(way, bench.ue_request(sas or waiting, "OPTIONS", uri=f"sip:{GM.host}", Route=""))
+    statuses = [getattr(got.message, "status", 0) for got in bench.ue.got[before:]]
+    assert statuses == ([] if request_status is None else [request_status])
+
+
+@pytest.mark.parametrize("stage", ["established", "kept", "old", "closing"])
+def test_the_ue_may_answer_on_any_set_that_served_it(stage: str) -> None:
+    bench, sas, _ = situation(stage)
+    assert sas is not None
+    bench.from_core(bench.core_request(sas, "BYE", To=f"<{IMPU}>;tag=x"))
+    message = bench.ue.requests("BYE")[-1]
+    bench.from_ue(bench.inside(sas), response_to(message, 200))
+    assert bench.core.responses()[-1].status == 200
+
+
 # ---- failures
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+@pytest.mark.parametrize("protected", [False, True])
+def test_a_failure_of_the_first_register_goes_as_it_came(status: int, protected: bool) -> None:
+    bench = Bench()
+    old = bench.registered() if protected else None
+    sas = old.next() if old else Sas()
+    request = bench.register(sas, clear=old is None, verify=old.server if old else None)
+    bench.from_ue(bench.inside(old) if old else bench.clear(), request)
+    bench.from_core(response_to(bench.core.requests("REGISTER")[-1], status, to_tag="c"))
+    got = bench.ue.got[-1]
+    assert getattr(got.message, "status", 0) == status
+    assert got.flow.remote.port == (old.pc if old else 5060)
+    assert bench.sets == ({1: "established"} if old else {})
 
 
 @pytest.mark.parametrize("protected", [False, True])
