@@ -1,5 +1,37 @@
 """Rules: one clause each, applied to any trace. Importing this package declares them all."""
 
-from imslab.rules import challenge, esp, gm, protected, registered, renewal, secagree
+from imslab.rules import (
+    authentication,
+    challenge,
+    cx,
+    diameter,
+    esp,
+    gm,
+    mw,
+    protected,
+    proxies,
+    regevent,
+    registered,
+    registrar,
+    renewal,
+    secagree,
+    vectors,
+)
 
-__all__ = ["challenge", "esp", "gm", "protected", "registered", "renewal", "secagree"]
+__all__ = [
+    "authentication",
+    "challenge",
+    "cx",
+    "diameter",
+    "esp",
+    "gm",
+    "mw",
+    "protected",
+    "proxies",
+    "regevent",
+    "registered",
+    "registrar",
+    "renewal",
+    "secagree",
+    "vectors",
+]

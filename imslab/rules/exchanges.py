@@ -66,7 +66,7 @@ class Exchange:
         return self.answered is not None and self.answered.is_success
 
     @property
-    def done(self) -> Record:
+    def done(self) -> DiameterRecord:
         """The answer, or the question where there is none."""
         return self.answer or self.request
 
@@ -203,6 +203,12 @@ class Exchanges:
             if each.succeeded and order(each.done) < order(before):
                 return each
         return None
+
+    def before(self, command: int, user: str, record: Record) -> list[Exchange]:
+        """The exchanges of a command about a user that were asked before a record, the newest first."""
+        found = self._by_user.get((command, user), [])
+        end = bisect_left(found, order(record), key=lambda each: order(each.request))
+        return found[max(0, end - NEWEST) : end][::-1]
 
     def last_asked(self, command: int, user: str, before: Record) -> Exchange | None:
         """The newest exchange of a command about a user that was asked before a record, whatever came of it."""

@@ -1,8 +1,8 @@
-"""Rules about Mw: what a P-CSCF tells the home network about a UE, and what a proxy may do to a message on its way.
+"""Rules about Mw: what a P-CSCF tells the home network about a UE, and what it keeps to itself.
 
 Whoever judges the P-CSCF looks at both sides of it: the REGISTER on Gm and the one that it became on Mw. Where the
-trace shows Mw only, there is no telling what came in, and rules that depend on it are silent. What the S-CSCF does is
-judged in registrar.py and regevent.py.
+trace shows Mw only, there is no telling what came in, and rules that depend on it are silent. What any proxy may do is
+in proxies.py, what the S-CSCF does in authentication.py, registrar.py and regevent.py.
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from imslab.core.flow import Endpoint, Transport
-from imslab.diameter.codes import UserAuthorizationType
-from imslab.diameter.cx import PPR, UAR
+from imslab.diameter.cx import PPR
 from imslab.rules.agreements import gm_of
 from imslab.rules.attempts import aor_of
-from imslab.rules.clauses import Basis, Level, Wrong, on_diameter, on_sip
-from imslab.rules.exchanges import aor_of_text, exchanges_of
+from imslab.rules.clauses import Basis, Level, Wrong, on_sip
+from imslab.rules.exchanges import exchanges_of
 from imslab.rules.reading import (
     challenge,
     credentials,
-    host_is,
     is_aka,
     leaves,
     mechanisms,
@@ -29,15 +27,13 @@ from imslab.rules.reading import (
     param,
     quiet,
     shown,
-    uri_port,
     what,
 )
 from imslab.sip.fields.address import NameAddr
 from imslab.sip.fields.charging import ChargingVector
 from imslab.sip.message import Message
-from imslab.sip.uri import Uri
 from imslab.trace.identity import is_third_party
-from imslab.trace.model import DiameterRecord, Hop, Role, SipRecord
+from imslab.trace.model import Hop, Role, SipRecord
 from imslab.trace.trace import Trace, method_of, status_of
 
 #: What belongs to the security agreement between UE and P-CSCF alone (RFC 3329).
@@ -46,7 +42,6 @@ OF_THE_AGREEMENT = ("Security-Client", "Security-Server", "Security-Verify")
 TIMER_J = 32.0
 
 _KEY = re.compile(r"[0-9A-Fa-f]{32}")
-_PROXIES = (Role.PCSCF, Role.ICSCF, Role.SCSCF)
 
 
 def _upstream(record: SipRecord, trace: Trace) -> bool:
@@ -105,7 +100,7 @@ def path_of_the_ue_is_removed(record: SipRecord, trace: Trace) -> Iterator[Wrong
     gm = _came(record, trace)
     if gm is None or not _upstream(record, trace) or not gm.message.has("Path"):
         return
-    forged = [each for each in _texts(gm.message, "Path") if each in _texts(record.message, "Path")]
+    forged = [each for each in texts(gm.message, "Path") if each in texts(record.message, "Path")]
     if forged:
         yield Wrong(f"Path {shown(forged[0])} came from the UE and went upstream", record, gm)
 
@@ -204,11 +199,12 @@ def _visited_networks(trace: Trace) -> dict[str, set[str]]:
     for record in trace.sip(method="REGISTER", request=True, hop=Hop.MW, sender=Role.PCSCF):
         gm = _came(record, trace)
         if gm is not None and not gm.message.has("P-Visited-Network-ID"):
-            found.setdefault(record.src.host, set()).update(_networks(record.message))
+            found.setdefault(record.src.host, set()).update(networks(record.message))
     return found
 
 
-def _networks(message: Message) -> list[str]:
+def networks(message: Message) -> list[str]:
+    """P-Visited-Network-ID; none where it cannot be read."""
     return quiet(lambda: message.p_visited_network_id) or []
 
 
@@ -392,8 +388,8 @@ def register_is_not_record_routed(record: SipRecord, trace: Trace) -> Iterator[W
     if not _upstream(record, trace):
         return
     gm = _came(record, trace)
-    found = _texts(record.message, "Record-Route")
-    if len(found) > (0 if gm is None else len(_texts(gm.message, "Record-Route"))):
+    found = texts(record.message, "Record-Route")
+    if len(found) > (0 if gm is None else len(texts(gm.message, "Record-Route"))):
         yield Wrong(f"REGISTER goes upstream with Record-Route {shown(found[0])}", record)
 
 
@@ -412,7 +408,7 @@ def access_network_of_the_ue_is_its_own(record: SipRecord, trace: Trace) -> Iter
     if gm is None or not _upstream(record, trace):
         return
     forged = [str(each) for each in quiet(lambda: gm.message.p_access_network_info) or () if each.network_provided]
-    kept = [each for each in _texts(record.message, "P-Access-Network-Info") if each in forged]
+    kept = [each for each in texts(record.message, "P-Access-Network-Info") if each in forged]
     if kept:
         yield Wrong(f"P-Access-Network-Info {shown(kept[0])} came from the UE and went upstream", record, gm)
 
@@ -462,7 +458,8 @@ def _branch(message: Message) -> str:
     return (vias[0].branch or "") if vias else ""
 
 
-def _texts(message: Message, header: str) -> list[str]:
+def texts(message: Message, header: str) -> list[str]:
+    """The values of a list header as written; none where they cannot be told apart."""
     return quiet(lambda: message.values(header)) or []
 
 
@@ -594,169 +591,3 @@ def asserted_identity_of_the_ue_is_replaced(record: SipRecord, trace: Trace) -> 
     found = _foreign(record, trace)
     if found is not None and found[2]:
         yield Wrong(f"P-Asserted-Identity {shown(found[1])} came from the UE and is none of its own", record, found[0])
-
-
-# --- proxies ---------------------------------------------------------------------------------------------------------
-
-
-def _branches(message: Message) -> list[str]:
-    return [each.branch or "" for each in quiet(lambda: message.via) or ()]
-
-
-def _proxied(record: SipRecord, trace: Trace) -> SipRecord | None:
-    """The message that a proxy passed on as this one. A box that made it anew, with Vias of its own, is no proxy."""
-    if record.sender not in _PROXIES or trace.is_retransmission(record):
-        return None
-    before = trace.relayed_from(record)
-    if before is None:
-        return None
-    mine, its = _branches(record.message), _branches(before.message)
-    shared = set(mine) & set(its) - {""}
-    return before if shared else None
-
-
-@on_sip("MW-01", "RFC 3261 16.6", role=Role.PCSCF, request=True)
-def hops_are_counted(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
-    """Every proxy lowers Max-Forwards by one."""
-    before = _proxied(record, trace)
-    left = record.message.max_forwards
-    had = None if before is None else quiet(lambda: before.message.max_forwards)
-    if before is None or had is None:
-        return
-    if left is None:
-        yield Wrong(f"{what(record)} passed on without Max-Forwards: it had {had}", record, before, role=record.sender)
-    elif left >= had:
-        yield Wrong(
-            f"{what(record)} passed on with Max-Forwards {left}: expected {max(0, had - 1)}",
-            record,
-            before,
-            role=record.sender,
-        )
-
-
-@on_sip("MW-02", "RFC 3261 16.7", role=Role.PCSCF, request=False)
-def own_via_is_removed(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
-    """A proxy takes its own Via off a response, and leaves the others."""
-    before = _proxied(record, trace)
-    if before is None or status_of(record) == 100:  # 100 is each hop's own
-        return
-    mine, its = _branches(record.message), _branches(before.message)
-    if mine == its:
-        yield Wrong(f"{what(record)} passed on with the proxy's own Via on top", record, before, role=record.sender)
-    elif mine != its[1:]:
-        yield Wrong(
-            f"{what(record)} passed on with {len(mine)} Vias: expected the {len(its) - 1} below the proxy's own",
-            record,
-            before,
-            role=record.sender,
-        )
-
-
-@on_sip("MW-03", "RFC 3261 16.6, 16.7", role=Role.PCSCF)
-def tags_are_left_alone(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
-    """A proxy changes neither the tag of From nor that of To."""
-    before = _proxied(record, trace)
-    if before is None or status_of(record) == 100:
-        return
-    for name, now, then in (
-        ("From", record.message.from_.tag, quiet(lambda: before.message.from_.tag)),
-        ("To", record.message.to.tag, quiet(lambda: before.message.to.tag)),
-    ):
-        if now != then:
-            yield Wrong(
-                f"{what(record)} passed on with tag {shown(now or '-')} in {name}: it had {shown(then or '-')}",
-                record,
-                before,
-                role=record.sender,
-            )
-
-
-@on_sip(
-    "MW-04",
-    "24.229 5.4.1.2.2F; RFC 3608 6.1",
-    role=Role.PCSCF,
-    basis=Basis.SECOND_HAND,
-    method="REGISTER",
-    status=range(200, 300),
-)
-def routes_and_identities_reach_the_ue(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
-    """Service-Route and P-Associated-URI of a 200 reach the UE whole and in their order."""
-    before = _proxied(record, trace)
-    if before is None:
-        return
-    for name in ("Service-Route", "P-Associated-URI"):
-        had, has = _texts(before.message, name), _texts(record.message, name)
-        rest = iter(has)
-        lost = next((each for each in had if each not in rest), None)  # `in` consumes: order counts
-        if lost is not None:
-            why = "lost" if lost not in has else "out of its order"
-            yield Wrong(f"{name} {shown(lost)} of the 200 is {why}", record, before, role=record.sender)
-
-
-# --- I-CSCF ----------------------------------------------------------------------------------------------------------
-
-
-@on_sip(
-    "MW-05",
-    "24.229 5.3.1.2",
-    role=Role.ICSCF,
-    basis=Basis.UNREAD,
-    hop=Hop.MW,
-    method="REGISTER",
-    request=True,
-)
-def register_goes_to_the_named_server(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
-    """The I-CSCF sends a REGISTER to the S-CSCF that the HSS named."""
-    before = _proxied(record, trace)
-    if record.sender is not Role.ICSCF or before is None:
-        return
-    found = exchanges_of(trace).during(UAR, aor_of(record.message), before, record)
-    if len(found) != 1 or found[0].uaa is None or found[0].answer is None:
-        return
-    named = found[0].uaa.server_name
-    server = None if named is None else quiet(lambda: Uri.parse(named or ""))
-    uri: Uri = record.message.request_uri  # type: ignore[attr-defined]
-    if server is None or (host_is(server.host, "") is None) is not (host_is(uri.host, "") is None):
-        return  # a name and an address may be the same box
-    if (server.host.lower(), uri_port(server)) != (uri.host.lower(), uri_port(uri)):
-        yield Wrong(f"REGISTER goes to {shown(str(uri))}: the HSS named {shown(str(server))}", record, found[0].answer)
-
-
-@on_diameter("MW-06", "29.228 6.1.1", role=Role.ICSCF, name="UAR")
-def question_is_about_the_register(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
-    """The UAR names the user and the visited network of the REGISTER, and says when it is a de-registration."""
-    exchange = exchanges_of(trace).of(record)
-    uar = None if exchange is None else exchange.uar
-    if exchange is None or uar is None or not uar.public_identity:
-        return
-    asked = trace.derived(_at_icscf).get(aor_of_text(uar.public_identity), [])
-    end = bisect_left(asked, order(record), key=order)
-    nearest = asked[end - 1] if end else None
-    if nearest is None or record.time - nearest.time > 1 or (end > 1 and nearest.time - asked[end - 2].time < 1):
-        return  # not surely about this one
-    message = nearest.message
-    given = credentials(message)
-    impi = "" if given is None else param(given, "username") or ""
-    if impi and uar.user_name and impi != uar.user_name:
-        yield Wrong(f"UAR about {shown(uar.user_name)}: the REGISTER is of {shown(impi)}", record, nearest)
-    networks = _networks(message)
-    if networks and uar.visited_network and uar.visited_network not in networks:
-        yield Wrong(
-            f"UAR with visited network {shown(uar.visited_network)}: the REGISTER has {shown(networks[0])}",
-            record,
-            nearest,
-        )
-    leaving = uar.authorization_type is UserAuthorizationType.DE_REGISTRATION
-    if leaving is not leaves(message):
-        kind = "no type" if uar.authorization_type is None else uar.authorization_type.name
-        asks = "removes its contacts" if leaves(message) else "asks for a registration"
-        yield Wrong(f"UAR with {kind}: the REGISTER {asks}", record, nearest, level=Level.WARNING)
-
-
-def _at_icscf(trace: Trace) -> dict[str, list[SipRecord]]:
-    """The REGISTERs that an I-CSCF got, by IMPU."""
-    found: dict[str, list[SipRecord]] = {}
-    for record in trace.sip(method="REGISTER", request=True, hop=Hop.MW, receiver=Role.ICSCF):
-        if not trace.is_retransmission(record):
-            found.setdefault(aor_of(record.message), []).append(record)
-    return found

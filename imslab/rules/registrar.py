@@ -64,7 +64,8 @@ def told_before(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
         yield Wrong(f"{status_of(record)} leaves before the SAA", record, each.request)
         return
     late = exchanges.following(SAR, user, record, AT_ONCE)
-    if late is not None and late.sar is not None and late.sar.assignment_type in _REGISTERING:
+    other = late is not None and attempts_of(trace).pending(user, late.request)
+    if late is not None and late.sar is not None and late.sar.assignment_type in _REGISTERING and not other:
         yield Wrong(f"{status_of(record)} leaves before the SAR", record, late.request)
         return
     # the HSS has just said that nobody serves this user, and the S-CSCF has asked it for the vector
