@@ -188,8 +188,8 @@ def answers_over_tcp_stay_on_the_connection(record: SipRecord, trace: Trace) -> 
     request = trace.request_of(record)
     if request is None or record.transport is not Transport.TCP or request.transport is not Transport.TCP:
         return
-    carried = gm_of(trace).sa_of(record)
-    if carried is None or record.dst == request.src:
+    carried, asked = gm_of(trace).sa_of(record), gm_of(trace).sa_of(request)
+    if carried is None or asked is None or carried[0] is not asked[0] or record.dst == request.src:
         return
     agreement = carried[0]
     if record.dst.port not in (agreement.client.port_s, agreement.server.port_s):

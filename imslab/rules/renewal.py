@@ -115,9 +115,7 @@ def subscriptions_are_refreshed_in_time(record: SipRecord, trace: Trace) -> Iter
     response, lifetime = found
     age, due = record.time - response.time, latest_refresh(lifetime)
     if age > due + LATE:
-        text = (
-            f"refresh {age:.0f} s after the answer that granted {lifetime} s: expected after {due:.0f} s at the latest"
-        )
+        text = f"refresh {age:.0f} s after {lifetime} s were granted: expected after {due:.0f} s at the latest"
         yield Wrong(text, record, response)
 
 
