@@ -25,8 +25,9 @@ from imslab.diameter.message import DiameterMessage, new_session_id
 from imslab.diameter.peer import Identity, Peer
 from imslab.roles.base import SipNode
 
-#: Seconds. RFC 6733 2.1 (timer Tc) recommends 30 in the field; in a lab the HSS comes back sooner.
-RECONNECT = 5.0
+#: Seconds. RFC 6733 2.1 (timer Tc) recommends 30 in the field; here it is shorter than a
+#: question may take, so that what is asked meanwhile is not lost.
+RECONNECT = 2.0
 #: The alarm of the node that opens the connection again.
 ALARM = "cx-reconnect"
 
