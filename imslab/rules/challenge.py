@@ -341,7 +341,7 @@ def _report(record: SipRecord, challenge: Challenge, trace: Trace) -> Iterator[W
             yield Wrong(f"Security-Client repeats {', '.join(same)}: expected new ones", record, challenge.request)
 
 
-@on_registration("AKA-11", "24.229 5.1.1.5.12", role=Role.UE)
+@on_registration("AKA-11", "24.229 5.1.1.5.12", role=Role.UE, basis=Basis.SECOND_HAND)
 def bad_challenges_end_the_attempt(registration: Registration, trace: Trace) -> Iterator[Wrong]:
     """The UE reacts to at most two bad challenges in a row."""
     row: list[SipRecord] = []
