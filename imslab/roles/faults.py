@@ -258,6 +258,12 @@ def _edit_notify(message: Message, edit: Callable[[Message], None]) -> Message:
     return message
 
 
+def _without_path_route(message: Message, hop: str) -> Message:
+    if message.is_request and message.has("P-Called-Party-ID"):
+        message.remove("Route")
+    return message
+
+
 def _remove(challenge: DigestChallenge, name: str) -> None:
     challenge.remove(name)
 
@@ -311,7 +317,6 @@ for _name, _text in (
     ("scscf-grants-more", "more seconds are granted than were asked for (RFC 3261 10.3)"),
     ("scscf-ignores-auts", "AUTS is answered with an ordinary MAR (33.203 6.1.3)"),
     ("scscf-ignores-hss", "RTR and PPR are never answered (29.228 6.1.3, 6.2.2)"),
-    ("scscf-ignores-path", "requests to a user do not follow the Path (RFC 3327 5.3)"),
     ("scscf-mar-no-items", "MAR asks for no vector (29.229 6.3.8)"),
     ("scscf-mar-scheme", "the scheme in MAR is Digest-AKAv2-SHA-256 (29.229 6.3.9)"),
     ("scscf-no-notify", "SUBSCRIBE is granted, and no NOTIFY follows (RFC 6665 4.2.1.2)"),
@@ -336,6 +341,12 @@ declare(
     "S-CSCF",
     "the challenge says algorithm=MD5 (24.229 5.4.1.2.1A)",
     lambda message, hop: _edit_challenge(message, lambda challenge: challenge.set("algorithm", "MD5")),
+)
+declare(
+    "scscf-ignores-path",
+    "S-CSCF",
+    "requests to a user have no Route made of the Path (RFC 3327 5.3)",
+    _without_path_route,
 )
 declare(
     "scscf-no-algorithm",

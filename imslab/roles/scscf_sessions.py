@@ -157,8 +157,7 @@ class Sessions(RegEvents):
         if not request.has("P-Called-Party-ID"):
             request.add("P-Called-Party-ID", f"<{request.uri}>")  # RFC 7315 4.2
         request.uri = str(binding.uri)
-        if "scscf-ignores-path" not in self.faults:
-            request.replace("Route", [*binding.path, *[str(route) for route in request.route]])
+        request.replace("Route", [*binding.path, *[str(route) for route in request.route]])
         self._record(request)
         self._onward(txn, request, 404)
 
