@@ -216,6 +216,12 @@ def aor_of(message: Message) -> str:
     return quiet(lambda: message.to.uri.aor) or ""
 
 
+def tag_of(message: Message, header: str) -> str:
+    """The tag of From or To; "" without."""
+    found = quiet(lambda: message.from_ if header == "From" else message.to)
+    return "" if found is None else found.tag or ""
+
+
 def lifetime(message: Message) -> int | None:
     """The longest time that a 2xx to REGISTER grants to any contact, seconds; None where it does not say."""
     default = quiet(lambda: message.expires)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 
 from imslab.aka.digest import parse_auts, split_nonce
+from imslab.core.errors import PeerError
 from imslab.diameter.cx import MAR, SAR
 from imslab.rules.attempts import Attempt, attempts_of
 from imslab.rules.clauses import Basis, Level, Wrong, on_diameter, on_sip
@@ -83,7 +84,11 @@ def nonce_is_the_vector(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     offered = challenge(record.message)
     if attempt is None or offered is None or not is_aka(offered) or not offered.has("nonce"):
         return
-    rand, autn, _ = split_nonce(param(offered, "nonce") or "")
+    try:
+        rand, autn, _ = split_nonce(param(offered, "nonce") or "")
+    except PeerError as error:
+        yield Wrong(shown(error.reason), record)
+        return
     exchanges = exchanges_of(trace)
     known = exchanges.vectors.get(rand, [])
     if known:

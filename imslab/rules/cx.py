@@ -262,7 +262,8 @@ def registration_brings_the_profile(record: DiameterRecord, trace: Trace) -> Ite
     if exchange is None or exchange.sar is None or exchange.saa is None or not exchange.succeeded:
         return
     kind = exchange.sar.assignment_type
-    if kind is Sat.REGISTRATION and not exchange.saa.user_data:
+    have = exchange.sar.already_available is UserDataAlreadyAvailable.ALREADY_AVAILABLE
+    if kind is Sat.REGISTRATION and not have and not exchange.saa.user_data:
         yield Wrong("SAA to REGISTRATION without User-Data", record)
     yield from _user_data(record, exchange.saa.user_data)
     profile = exchanges_of(trace).profile(exchange)

@@ -384,13 +384,15 @@ def agreement_of_other_requests_stays_on_gm(record: SipRecord, trace: Trace) -> 
     request=True,
 )
 def register_is_not_record_routed(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
-    """REGISTER makes no dialog: the P-CSCF inserts no Record-Route."""
-    if not _upstream(record, trace):
+    """REGISTER makes no dialog: neither P-CSCF nor I-CSCF inserts a Record-Route."""
+    if record.sender is Role.SCSCF or trace.is_retransmission(record) or is_third_party(record.message):
         return
-    gm = _came(record, trace)
+    before = trace.relayed_from(record)
+    if before is None and record.sender is not Role.PCSCF:
+        return
     found = texts(record.message, "Record-Route")
-    if len(found) > (0 if gm is None else len(texts(gm.message, "Record-Route"))):
-        yield Wrong(f"REGISTER goes upstream with Record-Route {shown(found[0])}", record)
+    if len(found) > (0 if before is None else len(texts(before.message, "Record-Route"))):
+        yield Wrong(f"REGISTER goes upstream with Record-Route {shown(found[0])}", record, role=record.sender)
 
 
 @on_sip(

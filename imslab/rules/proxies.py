@@ -21,6 +21,9 @@ from imslab.sip.uri import Uri
 from imslab.trace.model import DiameterRecord, Hop, Role, SipRecord
 from imslab.trace.trace import Trace, status_of
 
+#: How long before and after a message a box must have spoken, to say that its silence in between was heard, seconds.
+SEEN = 0.5
+
 _PROXIES = (Role.PCSCF, Role.ICSCF, Role.SCSCF)
 
 
@@ -138,6 +141,8 @@ def register_goes_to_the_named_server(record: SipRecord, trace: Trace) -> Iterat
     found = exchanges_of(trace).during(UAR, aor_of(record.message), before, record)
     if len(found) != 1 or found[0].uaa is None or found[0].answer is None:
         return
+    if not found[0].succeeded:
+        yield Wrong("REGISTER goes on though the UAA said no", record, found[0].answer)
     named = found[0].uaa.server_name
     server = None if named is None else quiet(lambda: Uri.parse(named or ""))
     uri: Uri = record.message.request_uri  # type: ignore[attr-defined]
@@ -145,6 +150,75 @@ def register_goes_to_the_named_server(record: SipRecord, trace: Trace) -> Iterat
         return  # a name and an address may be the same box
     if (server.host.lower(), uri_port(server)) != (uri.host.lower(), uri_port(uri)):
         yield Wrong(f"REGISTER goes to {shown(str(uri))}: the HSS named {shown(str(server))}", record, found[0].answer)
+
+
+@on_sip(
+    "MW-07",
+    "29.228 6.1.1; 24.229 5.3.1.2",
+    role=Role.ICSCF,
+    basis=Basis.SECOND_HAND,
+    level=Level.WARNING,
+    hop=Hop.MW,
+    method="REGISTER",
+    request=True,
+)
+def hss_is_asked_first(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """The I-CSCF asks the HSS (UAR) before it passes a REGISTER on."""
+    before = _proxied(record, trace)
+    if record.sender is not Role.ICSCF or before is None:
+        return
+    words = trace.derived(_questions).get(record.src.host, [])
+    seen = bool(words) and words[0] < record.time - SEEN and words[-1] > record.time + SEEN
+    # a short capture may have begun after the question
+    if seen and not exchanges_of(trace).during(UAR, aor_of(record.message), before, record):
+        yield Wrong("REGISTER goes on without a UAR", record, before)
+
+
+def _questions(trace: Trace) -> dict[str, list[float]]:
+    """When each host of an I-CSCF said something on Cx."""
+    found: dict[str, list[float]] = {}
+    hosts = {each.host for each, role in trace.topology.diameter.items() if role is Role.ICSCF}
+    for record in trace.diameter_records:
+        if record.src.host in hosts:
+            found.setdefault(record.src.host, []).append(record.time)
+    return found
+
+
+@on_sip(
+    "MW-08",
+    "RFC 3261 16.6; RFC 3327 5.2; 24.229 5.3.1.2",
+    role=Role.ICSCF,
+    basis=Basis.SECOND_HAND,
+    hop=Hop.MW,
+    method="REGISTER",
+    request=True,
+)
+def register_is_passed_on_whole(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """The I-CSCF leaves Authorization, Path, P-Visited-Network-ID and Contact of a REGISTER as they are."""
+    before = _proxied(record, trace)
+    if record.sender is not Role.ICSCF or before is None:
+        return
+    for name in ("Path", "P-Visited-Network-ID", "Contact"):
+        had, has = texts(before.message, name), texts(record.message, name)
+        if had and has[-len(had) :] != had:  # a proxy that wants to be in the Path puts itself before the others
+            told = f"with {name} {shown(', '.join(has))}" if has else f"without {name}"
+            yield Wrong(f"REGISTER goes on {told}: it had {shown(', '.join(had))}", record, before)
+    if before.message.rows("Authorization") != record.message.rows("Authorization"):
+        one, other = _flags(before.message), _flags(record.message)
+        if one != other:
+            yield Wrong(
+                f"REGISTER goes on with integrity-protected={shown(other or '-')}: it had {shown(one or '-')}",
+                record,
+                before,
+            )
+        else:
+            yield Wrong("REGISTER goes on with another Authorization", record, before)
+
+
+def _flags(message: Message) -> str:
+    """The values of integrity-protected."""
+    given = credentials(message)
+    return "" if given is None else ", ".join(given.get_all("integrity-protected"))
 
 
 @on_diameter("MW-06", "29.228 6.1.1", role=Role.ICSCF, name="UAR")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from imslab.core.errors import PeerError
 from imslab.diameter.codes import CxResult, ReasonCode, ServerAssignmentType
 from imslab.diameter.cx import PPR, RTR, SAR, UAR, RegistrationTerminationRequest
-from imslab.rules.attempts import Attempt, attempts_of, lifetime
+from imslab.rules.attempts import Attempt, attempts_of, lifetime, tag_of
 from imslab.rules.clauses import Basis, Level, Wrong, on_sip
 from imslab.rules.exchanges import aor_of_text, exchanges_of
 from imslab.rules.reading import contacts, cseq_number, order, quiet, shown
@@ -28,6 +28,8 @@ FIRST = 0.5
 OVERTAKING = 0.1
 #: For how long after an RTR a NOTIFY surely is about it, seconds.
 AFTER_RTR = 10.0
+#: How long a NOTIFY may be awaited, seconds: 64*T1 of RFC 3261.
+PATIENCE = 32.0
 #: How many proxies a SUBSCRIBE may have passed on its way from the UE.
 HOPS = 4
 
@@ -120,12 +122,6 @@ def notices_of(trace: Trace) -> Notices:
     return trace.derived(Notices)
 
 
-def tag_of(message: Message, header: str) -> str:
-    """The tag of From or To; "" without."""
-    found = quiet(lambda: message.from_ if header == "From" else message.to)
-    return "" if found is None else found.tag or ""
-
-
 def _is_reg(record: SipRecord) -> bool:
     event = quiet(lambda: record.message.event)
     return event is not None and event.package.lower() == "reg"
@@ -215,11 +211,30 @@ def subscription_is_granted(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     asked = trace.request_of(record)
     if asked is None or not _is_grant(record, asked, trace):
         return
+    if _is_silent(asked, record, trace):
+        yield Wrong("SUBSCRIBE granted, and no NOTIFY follows", record, asked, level=Level.WARNING)
     granted, wanted = record.message.expires, quiet(lambda: asked.message.expires)
     if granted is None:
         yield Wrong(f"{status_of(record)} to SUBSCRIBE without Expires", record)
     elif wanted is not None and granted > wanted:
         yield Wrong(f"{granted} s granted to SUBSCRIBE: {wanted} s were asked for", record, asked)
+
+
+def _is_silent(asked: SipRecord, granted: SipRecord, trace: Trace) -> bool:
+    """True when no NOTIFY of a new subscription was seen, though the S-CSCF has spoken long since."""
+    if tag_of(asked.message, "To") or trace.relayed(asked) is not None:
+        return False
+    mine = notices_of(trace).subscriptions.get(asked.message.get("Call-ID") or "", [])
+    begun = next((each for each in mine if each.first is asked), None)
+    last = trace.derived(_last_words)
+    return begun is not None and not begun.notices and last is not None and last - granted.time > PATIENCE
+
+
+def _last_words(trace: Trace) -> float | None:
+    """When an S-CSCF said something last, on Mw or on Cx."""
+    words = [record.time for record in trace.sip(hop=Hop.MW, sender=Role.SCSCF)]
+    words += [record.time for record in trace.diameter_records if record.sender is Role.SCSCF]
+    return max(words, default=None)
 
 
 def _is_grant(record: SipRecord, asked: SipRecord, trace: Trace) -> bool:
@@ -270,7 +285,7 @@ def strangers_do_not_subscribe(record: SipRecord, trace: Trace) -> Iterator[Wron
     uri = quiet(lambda: asked.message.request_uri)  # type: ignore[attr-defined]
     who = [each.uri.aor for each in quiet(lambda: asked.message.p_asserted_identity) or ()]
     known = None if uri is None else _told_set(uri.aor, record, trace)
-    if uri is None or known is None or not who or any(each in known[1] for each in who):
+    if uri is None or known is None or not who or any(each in known[1] or each == known[0].impu for each in who):
         return
     yield Wrong(
         f"{status_of(record)} to a SUBSCRIBE of {shown(who[0])} to {shown(str(uri))}: expected 403",

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from imslab.diameter.codes import CxResult, ReasonCode, ResultCode, ServerAssignmentType
 from imslab.diameter.cx import LIR, MAR, RTR, SAR, UAR, RegistrationTerminationRequest
-from imslab.rules.attempts import Attempt, attempts_of, lifetime
+from imslab.rules.attempts import UNDER_WAY, Attempt, attempts_of, lifetime, tag_of
 from imslab.rules.clauses import Basis, Level, Wrong, on_diameter, on_sip
 from imslab.rules.exchanges import Exchange, aor_of_text, exchanges_of
-from imslab.rules.reading import contacts, order, quiet, shown
+from imslab.rules.reading import contacts, order, quiet, shown, what
 from imslab.sip.fields.address import Contact
 from imslab.sip.message import Message
 from imslab.sip.uri import Uri
@@ -23,6 +23,8 @@ from imslab.trace.trace import Trace, status_of
 HOUR = 3600
 #: Within how many seconds an SAR surely belongs to the 200 that it follows.
 AT_ONCE = 2.0
+#: How long an SAR may be awaited, seconds.
+PATIENCE = 5.0
 
 _SUCCESS = range(200, 300)
 _REGISTERING = (ServerAssignmentType.REGISTRATION, ServerAssignmentType.RE_REGISTRATION)
@@ -31,6 +33,7 @@ _EXPIRED = (
     ServerAssignmentType.TIMEOUT_DEREGISTRATION,
     ServerAssignmentType.TIMEOUT_DEREGISTRATION_STORE_SERVER_NAME,
 )
+_BY_OPERATOR = ServerAssignmentType.ADMINISTRATIVE_DEREGISTRATION
 
 
 def _accepted(record: SipRecord, trace: Trace) -> Attempt | None:
@@ -68,20 +71,22 @@ def told_before(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     if late is not None and late.sar is not None and late.sar.assignment_type in _REGISTERING and not other:
         yield Wrong(f"{status_of(record)} leaves before the SAR", record, late.request)
         return
-    # the HSS has just said that nobody serves this user, and the S-CSCF has asked it for the vector
-    first = exchanges.last(UAR, attempt.impu, record)
+    # the HSS has said that nobody serves this user, and the S-CSCF has asked it for the vector since
+    first = next((each for each in exchanges.before(UAR, attempt.impu, record) if _is_first(each)), None)
     vector = exchanges.last(MAR, user, record)
-    if first is None or first.uaa is None or vector is None or first.answer is None:
+    if first is None or first.answer is None or vector is None or order(vector.request) < order(first.request):
         return
-    if first.uaa.experimental != CxResult.FIRST_REGISTRATION or order(vector.request) < order(first.request):
-        return
-    if not exchanges.during(SAR, attempt.impu, first.answer, record):
+    if record.time - first.request.time < UNDER_WAY and not exchanges.during(SAR, user, first.answer, record):
         yield Wrong(f"{status_of(record)} to a first registration without an SAR", record, first.answer)
 
 
-@on_diameter("RER-08", "24.229 5.4.1.2.2; 29.228 6.1.2", role=Role.SCSCF, name="SAR")
-def refresh_is_told_as_one(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
-    """The SAR for a refresh without a challenge is RE_REGISTRATION."""
+def _is_first(exchange: Exchange) -> bool:
+    return exchange.uaa is not None and exchange.uaa.experimental == CxResult.FIRST_REGISTRATION
+
+
+@on_diameter("RER-08", "29.228 6.1.2; 29.229 6.3.15", role=Role.SCSCF, name="SAR")
+def reregistration_is_told_as_one(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
+    """The SAR for a user who is registered here, and comes protected, is RE_REGISTRATION."""
     exchanges = exchanges_of(trace)
     exchange = exchanges.of(record)
     sar = None if exchange is None else exchange.sar
@@ -89,38 +94,107 @@ def refresh_is_told_as_one(record: DiameterRecord, trace: Trace) -> Iterator[Wro
         return
     attempts = attempts_of(trace)
     pending = attempts.pending(exchange.impi, record)
-    if len(pending) != 1 or pending[0].flags != ["yes"] or not pending[0].nonce:
+    if len(pending) != 1 or pending[0].flags != ["yes"] or pending[0].impu not in exchange.impus:
         return
-    before = attempts.accepted_before(pending[0].nonce, pending[0].request)
-    if before is None or before.impu not in exchange.impus:
+    before = next((each for each in exchanges.past(exchange, pending[0].impu) if each.command in (SAR, RTR)), None)
+    if before is None or before.sar is None or not before.succeeded:
         return
-    for each in exchanges.past(exchange, before.impu):
-        if order(each.done) < order(before.request):
-            break
-        if each.command == RTR or (each.sar is not None and each.sar.assignment_type not in _REGISTERING):
-            return
-    yield Wrong("SAR with REGISTRATION for a refresh: expected RE_REGISTRATION", record, pending[0].request)
+    if before.sar.assignment_type not in _REGISTERING or before.sar.server_name != sar.server_name:
+        return
+    last = next((each for each in attempts.before(pending[0].impu, pending[0].request) if each.accepted), None)
+    if last is None or last.leaving or last.final is None:
+        return
+    if record.time < last.final.time + (lifetime(last.final.message) or 0):
+        yield Wrong(
+            "SAR with REGISTRATION for a user who is registered: expected RE_REGISTRATION", record, before.request
+        )
 
 
-@on_diameter("DER-04", "29.228 6.1.2.1; 24.229 5.4.1.4", role=Role.SCSCF, name="SAR")
-def deregistration_is_told_as_one(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
-    """The SAR for a de-registration by the user is USER_DEREGISTRATION, with or without STORE_SERVER_NAME."""
+@on_sip(
+    "DER-04",
+    "29.228 6.1.2.1; 29.229 6.3.15; 24.229 5.4.1.4",
+    role=Role.SCSCF,
+    hop=Hop.MW,
+    method="REGISTER",
+    status=_SUCCESS,
+)
+def deregistration_is_told(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A de-registration by the user is told as USER_DEREGISTRATION, with or without STORE_SERVER_NAME."""
+    attempt = attempts_of(trace).concluded(record)
+    if attempt is None or not attempt.leaving or not attempt.accepted:
+        return
+    stays = bool(lifetime(record.message))  # another contact
+    exchanges = exchanges_of(trace)
+    user = attempt.impi or attempt.impu
+    told = exchanges.during(SAR, user, attempt.request, record)
+    late = exchanges.following(SAR, user, record, AT_ONCE)
+    if late is not None and not attempts_of(trace).pending(user, late.request):
+        told = [*told, late]
+    for each in told:
+        kind = None if each.sar is None or attempt.impu not in each.impus else each.sar.assignment_type
+        if kind is None or kind in _LEAVING or (stays and kind in _REGISTERING):
+            continue
+        yield Wrong(
+            f"SAR with {kind.name} for a de-registration by the user: expected USER_DEREGISTRATION",
+            each.request,
+            attempt.request,
+        )
+    if not told and not stays and _is_unsaid(attempt, record, trace):
+        text = f"{status_of(record)} to a de-registration, and no SAR follows"
+        yield Wrong(text, record, attempt.request, level=Level.WARNING)
+
+
+def _is_unsaid(attempt: Attempt, record: SipRecord, trace: Trace) -> bool:
+    """True when there is no SAR about an attempt, though the trace shows the Cx of its S-CSCF, then and later."""
+    exchanges = exchanges_of(trace)
+    user = attempt.impi or attempt.impu
+    if not exchanges.touched(MAR, user) and not exchanges.touched(SAR, user):
+        return False
+    if exchanges.during(SAR, user, attempt.request, record) or exchanges.following(SAR, user, record, PATIENCE):
+        return False
+    return trace.records[-1].time - record.time > PATIENCE
+
+
+@on_sip(
+    "AKS-15",
+    "29.228 6.1.2.1; 33.203 6.1.2.2",
+    role=Role.SCSCF,
+    level=Level.WARNING,
+    hop=Hop.MW,
+    method="REGISTER",
+    status=403,
+)
+def failure_is_told(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """When the authentication of a user who is not registered has failed, the HSS is told (AUTHENTICATION_FAILURE)."""
+    attempt = attempts_of(trace).concluded(record)
+    first = None if attempt is None else attempts_of(trace).answered_by(attempt)
+    if attempt is None or first is None:
+        return
+    exchanges = exchanges_of(trace)
+    free = next((each for each in exchanges.before(UAR, attempt.impu, first.request)[:1] if _is_first(each)), None)
+    free = free or next((each for each in exchanges.during(UAR, attempt.impu, first.request, record)), None)
+    if exchanges.last_asked(MAR, attempt.impi, record) is None or free is None or not _is_first(free):
+        return
+    if _is_unsaid(attempt, record, trace):
+        yield Wrong("403 to a failed authentication, and no SAR follows", record, attempt.request)
+
+
+@on_diameter("AKS-16", "33.203 6.1.1; 24.229 5.4.1.2.3A", role=Role.SCSCF, name="SAR")
+def failure_ends_no_registration(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
+    """A failed authentication does not de-register a user who is registered."""
     exchange = exchanges_of(trace).of(record)
     sar = None if exchange is None else exchange.sar
-    if exchange is None or sar is None or sar.assignment_type in (None, *_LEAVING):
+    if exchange is None or sar is None or sar.assignment_type not in (*_LEAVING, *_EXPIRED, _BY_OPERATOR):
         return
     recent = attempts_of(trace).before(exchange.impi, record)
     attempt = recent[0] if recent else None
-    if attempt is None or not attempt.leaving or not attempt.accepted or attempt.final is None:
+    if attempt is None or attempt.leaving or attempt.status != 403 or attempt.final is None or not attempt.nonce:
         return
-    if attempt.impu not in exchange.impus or record.time - attempt.final.time > AT_ONCE:
-        return
-    stays = (lifetime(attempt.final.message) or 0) > 0
-    if not (stays and sar.assignment_type in _REGISTERING):
+    if record.time - attempt.final.time < AT_ONCE and attempts_of(trace).answered_by(attempt) is not None:
         yield Wrong(
-            f"SAR with {sar.assignment_type.name} for a de-registration by the user: expected USER_DEREGISTRATION",
+            f"SAR with {sar.assignment_type.name} after a failed authentication: the registration stays",
             record,
-            attempt.request,
+            attempt.final,
         )
 
 
@@ -309,6 +383,40 @@ def _is_bare_local_number(uri: Uri) -> bool:
 def _identities(exchange: Exchange, trace: Trace) -> list[str]:
     profile = exchanges_of(trace).profile(exchange)
     return [] if profile is None else [each.uri for each in profile.identities]
+
+
+@on_sip("OKR-07", "24.229 5.4.3.3; RFC 3327 5.3", role=Role.SCSCF, basis=Basis.SECOND_HAND, request=True)
+def requests_follow_the_path(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A request to the contact of a user goes along the Path of its REGISTER."""
+    message = record.message
+    if record.sender is not Role.SCSCF or trace.is_retransmission(record) or tag_of(message, "To"):
+        return
+    bound = trace.derived(_bound).get(str(message.request_uri), [])  # type: ignore[attr-defined]
+    last = next((each for each in reversed(bound[-16:]) if order(_final(each)) < order(record)), None)
+    if last is None or record.time > _final(last).time + (lifetime(_final(last).message) or 0):
+        return
+    path = [str(each.uri) for each in quiet(lambda: last.request.message.path) or ()]
+    routes = [str(each.uri) for each in message.route]
+    if path and routes[: len(path)] != path:
+        told = f"with Route {shown(', '.join(routes))}" if routes else "without Route"
+        yield Wrong(
+            f"{what(record)} goes to the contact {told}: expected {shown(', '.join(path))}", record, last.request
+        )
+
+
+def _final(attempt: Attempt) -> SipRecord:
+    assert attempt.final is not None
+    return attempt.final
+
+
+def _bound(trace: Trace) -> dict[str, list[Attempt]]:
+    """The accepted attempts by the contacts that they registered."""
+    found: dict[str, list[Attempt]] = {}
+    for attempt in attempts_of(trace).all:
+        if attempt.accepted and not attempt.leaving:
+            for each in contacts(attempt.request.message):
+                found.setdefault(str(each.uri), []).append(attempt)
+    return found
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
