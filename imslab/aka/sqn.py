@@ -8,7 +8,7 @@ is still good, one that was used before is not (C.2.2). The reference profile C.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum
+from enum import StrEnum
 
 from imslab.aka.algorithm import SQN_BITS
 from imslab.core.errors import LocalError
@@ -90,7 +90,7 @@ class SqnGenerator:
         return self._inds.index(ind) if ind in self._inds else -1
 
 
-class Freshness(Enum):
+class Freshness(StrEnum):
     """What the card thinks of an SQN (C.2.2)."""
 
     FRESH = "fresh"

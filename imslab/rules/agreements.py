@@ -246,8 +246,8 @@ class Gm:
         ]
 
     def latest_agreements(self, record: SipRecord) -> list[Agreement]:
-        """The last sets of the UE that sends a record, the newest first."""
-        return list(_latest(self._by_ue.get(record.src.host, ()), order(record)))
+        """The last sets of the UE that sends a record, the newest first; for a repetition those of its first sending."""
+        return list(_latest(self._by_ue.get(record.src.host, ()), order(self.trace.original(record))))
 
     def owner(self, host: str, spi: int, record: SipRecord) -> Agreement | None:
         """The newest set that stood at the time of a record, and in which this SPI is inbound at this host."""
