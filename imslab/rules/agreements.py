@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from imslab.core.flow import Endpoint
+from imslab.ipsec.sa import CLEAR_PORTS
 from imslab.rules.reading import (
     challenge,
     contacts,
@@ -224,7 +225,12 @@ class Gm:
         return record.spi is None and record.src not in self._bare_ports and record.dst not in self._bare_ports
 
     def on_port(self, end: Endpoint, record: SipRecord) -> Agreement | None:
-        """The living agreement between the hosts of a record of which an endpoint is a protected port."""
+        """The living agreement between the hosts of a record of which an endpoint is a protected port.
+
+        None for 5060 and 5061: where somebody agreed on them by mistake, clear traffic on them is right all the same.
+        """
+        if end.port in CLEAR_PORTS:
+            return None
         for ends in ((record.src.host, record.dst.host), (record.dst.host, record.src.host)):
             for agreement in _latest(self._by_hosts.get(ends, ()), order(record)):
                 if agreement.lives(record) and any(end in flow[1:] for flow in agreement.flows):
@@ -246,7 +252,7 @@ class Gm:
         ]
 
     def latest_agreements(self, record: SipRecord) -> list[Agreement]:
-        """The last sets of the UE that sends a record, the newest first; for a repetition those of its first sending."""
+        """The last sets of the UE that sends a record, the newest first; a repetition counts as its first sending."""
         return list(_latest(self._by_ue.get(record.src.host, ()), order(self.trace.original(record))))
 
     def owner(self, host: str, spi: int, record: SipRecord) -> Agreement | None:
