@@ -135,6 +135,11 @@ def _edit_server(message: Message, hop: str, edit: Callable[[str], str]) -> Mess
     return message
 
 
+def _illegal_entry(text: str) -> str:
+    """The list with an entry more: no integrity and no encryption."""
+    return f"{text}, " + re.sub(";(alg|ealg)=[^;,]+", r";\1=null", text.partition(", ")[0])
+
+
 def _without_server(message: Message, hop: str) -> Message:
     if hop == "Gm":
         message.remove("Security-Server")
@@ -159,6 +164,7 @@ for _name, _text in (
     ("pcscf-agreement-upstream", "Security-Client, Security-Verify and sec-agree go upstream (24.229 5.2.2.2)"),
     ("pcscf-always-protected", "integrity-protected is always yes (33.203 6.1.5)"),
     ("pcscf-answers-in-clear", "answers to protected REGISTERs leave in clear (33.203 7.4)"),
+    ("pcscf-answers-tcp-anew", "answers over TCP take a connection of their own (33.203 7.1, RFC 3261 18.2.2)"),
     ("pcscf-answers-to-uc", "answers over UDP go from port_ps to port_uc (33.203 7.1)"),
     ("pcscf-asserts-foreign", "any preferred identity is asserted (24.229 5.2.6.3)"),
     ("pcscf-believes-asserted", "the UE's own P-Asserted-Identity goes upstream (24.229 5.2.6.3)"),
@@ -166,16 +172,24 @@ for _name, _text in (
     ("pcscf-believes-integrity", "the UE's own integrity-protected goes upstream (33.203 P.3)"),
     ("pcscf-believes-path", "the UE's own Path goes upstream (24.229 5.2.2.1)"),
     ("pcscf-charging-on-gm", "charging headers reach the UE (24.229 5.4.1.2.2F)"),
+    ("pcscf-drops-on-failure", "a failed re-authentication takes the old set too (33.203 7.4.2a)"),
     ("pcscf-drops-old-set", "the old set goes with the 200 that renews it (33.203 7.4.2a)"),
     ("pcscf-echoes-spis", "Security-Server has the UE's own SPIs (33.203 7.1)"),
+    ("pcscf-failures-inside", "every failure answer leaves inside the new set (33.203 7.4)"),
+    ("pcscf-fickle-401", "a repeated REGISTER gets another 401 (RFC 3261 17.2.2)"),
     ("pcscf-follows-any-route", "a Route that is not the Service-Route is followed (24.229 5.2.6.3)"),
+    ("pcscf-ignores-rport", "answers in clear go to the port in Via, not to the source (RFC 3581 4)"),
     ("pcscf-ignores-user", "a REGISTER may be of another user than its SAs (33.203 7.1 rule 4)"),
     ("pcscf-ignores-verify", "Security-Verify and the repeated Security-Client are not compared (33.203 7.2)"),
     ("pcscf-ignores-via", "a protected REGISTER may name any address in its Via (33.203 7.1 rule 2)"),
+    ("pcscf-keeps-older-sets", "older sets stay until they expire (33.203 7.4.2a)"),
+    ("pcscf-keeps-refused-set", "the set of a failed authentication stays (33.203 7.3.1.1)"),
+    ("pcscf-keeps-reported-set", "a failure report leaves the temporary set in place (33.203 7.3.1.2, 7.3.1.3)"),
     ("pcscf-keys-on-gm", "the 401 reaches the UE with ck and ik (33.203 6.1.1)"),
     ("pcscf-last-offer-wins", "of several offers the last one is taken (33.203 7.2)"),
     ("pcscf-late-sas", "the 401 leaves before its SAs stand (33.203 7.2)"),
     ("pcscf-mt-from-clear-port", "requests to the UE leave from 5060, in clear (33.203 7.1)"),
+    ("pcscf-never-protected", "integrity-protected is always no (33.203 6.1.5)"),
     ("pcscf-never-switches", "what goes to the UE stays on the old set (33.203 7.4.2a)"),
     ("pcscf-no-charging-vector", "REGISTER goes upstream without P-Charging-Vector (24.229 5.2.2.1)"),
     ("pcscf-no-integrity", "REGISTER goes upstream without integrity-protected (24.229 5.2.2.2)"),
@@ -187,10 +201,15 @@ for _name, _text in (
     ("pcscf-port-c-stays", "port_pc is the same at every authentication (33.203 7.4.0)"),
     ("pcscf-port-s-moves", "port_ps is new at every authentication (33.203 7.4.0)"),
     ("pcscf-record-routes-register", "REGISTER goes upstream with Record-Route (RFC 3261 10.3)"),
+    ("pcscf-retired-algorithms", "Security-Server lists hmac-md5-96, which left with Rel-13 (33.203 Annex H)"),
     ("pcscf-sas-go-first", "the SAs go before the 200 to a de-registration, which leaves in clear (24.229 5.2.5.1)"),
+    ("pcscf-serves-temporary", "other requests inside a temporary set are answered (33.203 7.4.2a)"),
     ("pcscf-short-lifetime", "the SAs end with the registration, not 30 s later (24.229 5.2.2.2)"),
+    ("pcscf-shortens-lifetime", "a shorter registration shortens the life of its SAs (33.203 7.4.2a)"),
+    ("pcscf-spis-stay", "SPIs are the same at every authentication (33.203 7.4.0)"),
     ("pcscf-swaps-keys", "CK and IK change places in the SAs (33.203 6.2)"),
     ("pcscf-swaps-ports", "port_pc and port_ps change places in Security-Server (33.203 7.1)"),
+    ("pcscf-udp-always", "large requests to the UE go over UDP (RFC 3261 18.1.1)"),
     ("pcscf-via-port-pc", "Via and Record-Route towards the UE carry port_pc (24.229 5.2.6)"),
 ):
     declare(_name, "P-CSCF", _text)
@@ -214,6 +233,12 @@ declare(
     _flag_twice,
 )
 declare(
+    "pcscf-illegal-pair",
+    "P-CSCF",
+    "Security-Server lists alg=null with ealg=null (33.203 Annex H)",
+    lambda message, hop: _edit_server(message, hop, _illegal_entry),
+)
+declare(
     "pcscf-no-alg",
     "P-CSCF",
     "Security-Server leaves alg out (33.203 Annex H)",
@@ -224,6 +249,12 @@ declare(
     "P-CSCF",
     "the 401 has no Security-Server (33.203 7.2)",
     _without_server,
+)
+declare(
+    "pcscf-offers-ah",
+    "P-CSCF",
+    "Security-Server says prot=ah (33.203 6.3)",
+    lambda message, hop: _edit_server(message, hop, lambda text: text.replace("prot=esp", "prot=ah")),
 )
 declare(
     "pcscf-reserved-spi",

@@ -197,7 +197,7 @@ class Pcscf(OtherRequests):
                 return
             self.check_extensions(upstream)
             self._check_user(request, inside)
-            if what is What.REPORT and waiting is not None:
+            if what is What.REPORT and waiting is not None and "pcscf-keeps-reported-set" not in self.faults:
                 # 33.203 7.3.1.2, 7.3.1.3: the set of the failed authentication goes when the report comes.
                 self.happen(waiting, Happening.REFUSED)
             if attempt.state is State.ANSWERED:
@@ -272,6 +272,8 @@ class Pcscf(OtherRequests):
 
     def _mechanisms(self, own: Offer | None, ue: Offer | None = None) -> list[SecurityMechanism]:
         pairs = list(self.config.algorithms)
+        if "pcscf-retired-algorithms" in self.faults:
+            pairs.append(("hmac-md5-96", "null"))
         if own is not None and ue is not None and "pcscf-echoes-spis" in self.faults:
             own = replace(own, spi_c=ue.spi_c, spi_s=ue.spi_s)
         if own is not None and "pcscf-swaps-ports" in self.faults:
@@ -313,6 +315,8 @@ class Pcscf(OtherRequests):
             return
         if "pcscf-always-protected" in self.faults:
             flag = "yes"
+        if "pcscf-never-protected" in self.faults:
+            flag = "no"
         if "pcscf-no-integrity" in self.faults:
             flag = ""
         rows = []
@@ -409,6 +413,8 @@ class Pcscf(OtherRequests):
             input_ = Input.FAILURE if response is not None else input_  # Digest: no keys, no SAs
         impi = attempt.contact.key.impi
         way = None if (attempt.under is not None, input_) in OWN_WAY else attempt.way
+        if "pcscf-failures-inside" in self.faults and input_ in (Input.REFUSAL, Input.FAILURE):
+            way = None
         for act in ANSWERS[attempt.state, input_]:
             match act:
                 case Act.MAKE_SET:
@@ -436,7 +442,10 @@ class Pcscf(OtherRequests):
                     self.respond(attempt.txn, 504, flow=way)
                 case _:  # Act.END
                     assert attempt.temporary is not None
-                    self.happen(attempt.temporary, Happening.REFUSED if way else Happening.REFUSED_INSIDE)
+                    if "pcscf-keeps-refused-set" not in self.faults:
+                        self.happen(attempt.temporary, Happening.REFUSED if way else Happening.REFUSED_INSIDE)
+                    if attempt.under is not None and "pcscf-drops-on-failure" in self.faults:
+                        self.happen(attempt.under, Happening.OUTDATED)
         self._end(attempt)
 
     def _relay_answer(self, attempt: Attempt, response: Response, way: Flow | None) -> None:
@@ -520,6 +529,8 @@ class Pcscf(OtherRequests):
         mine = self.table.of(contact.key)
         if mine and "pcscf-port-c-stays" in self.faults:
             own = replace(own, port_c=mine[-1].own.port_c)
+        if mine and "pcscf-spis-stay" in self.faults:
+            own = replace(own, spi_c=mine[-1].own.spi_c, spi_s=mine[-1].own.spi_s)
         if mine and "pcscf-port-s-moves" in self.faults:
             own = replace(own, port_s=own.port_s + 1)
         return own
@@ -562,7 +573,7 @@ class Pcscf(OtherRequests):
     def _outdate(self, attempt: Attempt) -> None:
         """33.203 7.4.2a: the older set that protected the first REGISTER is kept, all others go."""
         for record in self.table.of(attempt.contact.key):
-            if record is not attempt.temporary:
+            if record is not attempt.temporary and "pcscf-keeps-older-sets" not in self.faults:
                 renewed = record is attempt.under and "pcscf-drops-old-set" not in self.faults
                 self.happen(record, Happening.RENEWED if renewed else Happening.OUTDATED)
 

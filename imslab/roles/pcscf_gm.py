@@ -31,13 +31,13 @@ from imslab.core import effects as fx
 from imslab.core import events as ev
 from imslab.core.entropy import Entropy
 from imslab.core.errors import PeerError
-from imslab.core.flow import Flow, Transport
+from imslab.core.flow import Endpoint, Flow, Transport
 from imslab.roles.pcscf_config import PcscfConfig
 from imslab.roles.pcscf_contact import ContactKey, ContactState, contact_key
 from imslab.roles.proxy import Proxy
 from imslab.roles.sa_table import Deed, Happening, SaRecord, SaTable, Stage
 from imslab.sip.message import Message, Request
-from imslab.sip.transaction import GM_TIMERS, RFC_TIMERS, Timers
+from imslab.sip.transaction import GM_TIMERS, RFC_TIMERS, Timers, Transaction
 from imslab.sip.uri import Uri
 
 #: 24.229 7.7 Table 7.7.1: access types (or how they begin) whose round trips are long.
@@ -130,22 +130,32 @@ class GmSide(Proxy):
             self._discard(message, arrival, "it came in clear, or not by the ports of its SAs")
             return False
         stage = record.stage if record else None
-        repeated = (
-            isinstance(message, Request)
-            and (record is not None or message.method == "REGISTER")
-            and self.transactions.find_server(message) is not None
-        )
-        if not repeated:
+        repeated = None
+        if isinstance(message, Request) and (record is not None or message.method == "REGISTER"):
+            repeated = self.transactions.find_server(message)
+        if repeated is None:
             what = self._what_if_readable(message, arrival)
-            if (stage, what) not in ADMITTED and not (what is What.REQUEST and "pcscf-admits-all" in self.faults):
+            if (stage, what) not in ADMITTED and not self._admits_wrongly(stage, what):
                 self._discard(message, arrival, f"{what} under {f'a {stage} set' if stage else 'no protection'}")
                 return False
             if record is not None:
                 self._used(record)
-        if record is not None and not repeated and isinstance(message, Request) and message.method == "REGISTER":
+        elif "pcscf-fickle-401" in self.faults:
+            self._change_answer(repeated)
+        if record is not None and repeated is None and isinstance(message, Request) and message.method == "REGISTER":
             with contextlib.suppress(PeerError):
                 record.timers = self._timers_of(message)
         return True
+
+    def _admits_wrongly(self, stage: Protection, what: What) -> bool:
+        """What a faulty P-CSCF lets in."""
+        if what is not What.REQUEST:
+            return False
+        return ("pcscf-admits-all" if stage is None else "pcscf-serves-temporary") in self.faults
+
+    def _change_answer(self, txn: Transaction) -> None:
+        """A faulty P-CSCF does not know its own 401 any more."""
+        txn.last = txn.last.replace(b"spi-s=", b"spi-s=1")
 
     def _on_its_ports(self, arrival: ev.Arrival, record: SaRecord | None) -> bool:
         """33.203 7.1: in clear on the clear port only; protected by the SA of these ports, UDP from port_uc only."""
@@ -204,6 +214,10 @@ class GmSide(Proxy):
 
     def reply_flow(self, request: Request, arrival: ev.Arrival) -> Flow:
         record = self.inside(arrival)
+        if "pcscf-ignores-rport" in self.faults and arrival.flow[:2] == (Transport.UDP, self.config.gm):
+            return arrival.flow._replace(remote=Endpoint(arrival.flow.remote.host, request.via[0].port or 5060))
+        if record is not None and "pcscf-answers-tcp-anew" in self.faults:
+            return record.flow(arrival.flow.transport)
         if record is None or arrival.flow.transport.is_stream or not self.is_gm(arrival.flow):
             return super().reply_flow(request, arrival)
         if "pcscf-answers-to-uc" in self.faults:
@@ -241,6 +255,8 @@ class GmSide(Proxy):
 
     def flow_to_ue(self, record: SaRecord, request: Request, uri: Uri | None) -> Flow:
         """How this request travels to the UE: UDP if it is small and the Contact does not say TCP (RFC 3261 18.1.1)."""
+        if "pcscf-udp-always" in self.faults:
+            return record.flow(Transport.UDP)
         wants = (uri.params.get("transport") or "").lower() if uri else ""
         udp = wants != "tcp" and self.suits_datagram(request, record.ps)
         return record.flow(Transport.UDP if udp else Transport.TCP)
@@ -335,7 +351,7 @@ class GmSide(Proxy):
 
     def prolong(self, record: SaRecord, until: float) -> None:
         """Raise a set's lifetime. It is never lowered (33.203 7.4.2a)."""
-        record.expires = max(record.expires, until)
+        record.expires = until if "pcscf-shortens-lifetime" in self.faults else max(record.expires, until)
         self.set_alarm(("lifetime", record.number), record.expires - self.now)
         self.effect(fx.UpdateSas(record.number, record.expires - self.now))
 

@@ -12,7 +12,7 @@ from imslab.core.flow import Endpoint
 from imslab.ipsec.sa import Offer
 from imslab.roles.faults import FAULTS
 from imslab.sip.message import Request, Response, response_to
-from tests.roles.pcscf_bench import GM, IK, IMPI, IMPU, MW, UE, Bench, Sas
+from tests.roles.pcscf_bench import GM, IK, IMPI, IMPU, MW, TCP, UE, Bench, Sas
 
 Wrong = Callable[[Bench], bool]
 
@@ -152,6 +152,84 @@ def any_route(bench: Bench) -> bool:
     return len(bench.core.requests("MESSAGE")) == 1
 
 
+def tcp_answer_port(bench: Bench) -> int:
+    sas = bench.registered()
+    flow = bench.inside(sas, TCP)
+    bench.connect(flow)
+    bench.from_ue(flow, bench.ue_request(sas, "MESSAGE", Via=bench.via(sas.us, "TCP")))
+    bench.from_core(response_to(bench.core.requests("MESSAGE")[-1], 200))
+    return bench.ue.got[-1].flow.local.port
+
+
+def failed_renewal(bench: Bench) -> dict[int, str]:
+    sas = bench.challenged(under=bench.registered())
+    bench.from_core(response_to(bench.answer(sas), 403))
+    return bench.sets
+
+
+def failure_inside(bench: Bench) -> bool:
+    sas = bench.challenged()
+    bench.from_core(response_to(bench.answer(sas), 500))
+    return bench.ue.got[-1].flow.remote.port == sas.pc
+
+
+def repeated(bench: Bench) -> list[bytes]:
+    request = bench.register(Sas())
+    challenge(bench, request)
+    bench.from_ue(bench.clear(), request)
+    return [response.encode() for response in bench.ue.responses()]
+
+
+def clear_answer_port(bench: Bench) -> int:
+    bench.from_ue(bench.clear(40041), bench.register(Sas()))
+    bench.challenge(bench.core.requests("REGISTER")[-1])
+    return bench.ue.got[-1].flow.local.port
+
+
+def listed(bench: Bench) -> list[tuple[str, str]]:
+    return [(each.alg, each.ealg) for each in challenge(bench).security_server]
+
+
+def clear_renewal(bench: Bench) -> dict[int, str]:
+    bench.registered(bench.registered().next())
+    return bench.sets
+
+
+def reported(bench: Bench) -> dict[int, str]:
+    sas = bench.challenged()
+    bench.from_ue(bench.clear(), bench.register(sas.next(), nonce=sas.nonce))
+    return bench.sets
+
+
+def serves_temporary(bench: Bench) -> bool:
+    sas = bench.challenged()
+    before = len(bench.ue.got)
+    bench.from_ue(bench.inside(sas), bench.ue_request(sas, "MESSAGE"))
+    return len(bench.ue.got) > before
+
+
+def refreshed_lifetime(bench: Bench) -> float:
+    sas = bench.registered()
+    bench.from_ue(bench.inside(sas), refresh(bench, sas))
+    bench.ok(bench.core.requests("REGISTER")[-1], expires=60)
+    update = bench.effects(fx.UpdateSas)[-1]
+    assert isinstance(update, fx.UpdateSas)
+    return update.lifetime
+
+
+def spis_stay(bench: Bench) -> bool:
+    one, two = second_set(bench)
+    return (one.spi_c, one.spi_s) == (two.spi_c, two.spi_s)
+
+
+def large_request_transport(bench: Bench) -> str:
+    sas = bench.registered()
+    request = bench.core_request(sas, "MESSAGE")
+    request.body = b"x" * 1400
+    bench.from_core(request)
+    return str(bench.ue.got[-1].flow.transport)
+
+
 def integrity(request: Request) -> list[str]:
     return request.authorization[0].get_all("integrity-protected")
 
@@ -164,6 +242,7 @@ WRONG: dict[str, Wrong] = {
     "pcscf-all-hops-left": lambda bench: first(bench).max_forwards == 70,
     "pcscf-always-protected": lambda bench: integrity(first(bench)) == ["yes"],
     "pcscf-answers-in-clear": answers_in_clear,
+    "pcscf-answers-tcp-anew": lambda bench: tcp_answer_port(bench) == 40002,
     "pcscf-answers-to-uc": lambda bench: answer_port(bench) == 40001,
     "pcscf-asserts-foreign": lambda bench: asserted(bench, P_Preferred_Identity="<sip:x@y>") == ["<sip:x@y>"],
     "pcscf-believes-asserted": lambda bench: asserted(bench, P_Asserted_Identity="<sip:x@y>") == ["<sip:x@y>"],
@@ -176,17 +255,26 @@ WRONG: dict[str, Wrong] = {
     "pcscf-believes-path": lambda bench: len(forged(bench, "Path", "<sip:attacker.example;lr>").path) == 2,
     "pcscf-charging-on-gm": lambda bench: charged(bench),
     "pcscf-clear-port-agreed": lambda bench: challenge(bench).security_server[0].port_s == 5060,
+    "pcscf-drops-on-failure": lambda bench: "established" not in failed_renewal(bench).values(),
     "pcscf-drops-old-set": lambda bench: len(kept_sets(bench)) == 1,
     "pcscf-echoes-spis": same_spis,
+    "pcscf-failures-inside": failure_inside,
+    "pcscf-fickle-401": lambda bench: len(set(repeated(bench))) == 2,
     "pcscf-flag-twice": lambda bench: len(integrity(first(bench))) == 2,
     "pcscf-follows-any-route": any_route,
+    "pcscf-ignores-rport": lambda bench: clear_answer_port(bench) == 5060,
+    "pcscf-illegal-pair": lambda bench: ("null", "null") in listed(bench),
     "pcscf-ignores-user": lambda bench: own_refresh(bench, impi="victim@ims.example"),
     "pcscf-ignores-verify": lambda bench: not refused_answer(bench),
     "pcscf-ignores-via": lambda bench: own_refresh(bench, via="10.0.0.99"),
+    "pcscf-keeps-older-sets": lambda bench: len(clear_renewal(bench)) == 2,
+    "pcscf-keeps-refused-set": lambda bench: "temporary" in failed_renewal(bench).values(),
+    "pcscf-keeps-reported-set": lambda bench: reported(bench) == {1: "temporary"},
     "pcscf-keys-on-gm": lambda bench: IK in challenge(bench).encode().decode(),
     "pcscf-last-offer-wins": lambda bench: chosen(bench) == "null",
     "pcscf-late-sas": late_sas,
     "pcscf-mt-from-clear-port": lambda bench: mt_flow(bench)[0] == GM,
+    "pcscf-never-protected": lambda bench: integrity(bench.answer(bench.challenged())) == ["no"],
     "pcscf-never-switches": never_switches,
     "pcscf-no-alg": lambda bench: "alg" not in challenge(bench).security_server[0].params,
     "pcscf-no-charging-vector": lambda bench: not first(bench).has("P-Charging-Vector"),
@@ -196,15 +284,21 @@ WRONG: dict[str, Wrong] = {
     "pcscf-no-require-path": lambda bench: not first(bench).has("Require"),
     "pcscf-no-security-server": lambda bench: not challenge(bench).has("Security-Server"),
     "pcscf-no-visited-network": lambda bench: not first(bench).has("P-Visited-Network-ID"),
+    "pcscf-offers-ah": lambda bench: challenge(bench).security_server[0].prot == "ah",
     "pcscf-one-entry-server": lambda bench: len(challenge(bench).security_server) == 1,
     "pcscf-port-c-stays": lambda bench: second_set(bench)[0].port_c == second_set_port(bench, "port_c"),
     "pcscf-port-s-moves": lambda bench: second_set(bench)[0].port_s != second_set_port(bench, "port_s"),
     "pcscf-record-routes-register": lambda bench: first(bench).has("Record-Route"),
     "pcscf-reserved-spi": lambda bench: challenge(bench).security_server[0].spi_c == 1,
+    "pcscf-retired-algorithms": lambda bench: ("hmac-md5-96", "null") in listed(bench),
     "pcscf-sas-go-first": sas_go_first,
+    "pcscf-serves-temporary": serves_temporary,
     "pcscf-short-lifetime": lambda bench: lifetime(bench) == 100.0,
+    "pcscf-shortens-lifetime": lambda bench: refreshed_lifetime(bench) == 90.0,
+    "pcscf-spis-stay": spis_stay,
     "pcscf-swaps-keys": lambda bench: chosen(bench) != "" and bench.wire.sets["pcscf"][1].sas[0].ck.hex() == IK,
     "pcscf-swaps-ports": lambda bench: challenge(bench).security_server[0].port_c >= 6100,
+    "pcscf-udp-always": lambda bench: large_request_transport(bench) == "udp",
     "pcscf-via-port-pc": lambda bench: mt_flow(bench)[1] < 6000,
 }
 
@@ -241,6 +335,16 @@ def test_the_fault_shows_and_only_with_it(name: str) -> None:
     assert WRONG[name](Bench(faults=[name], subscribe=subscribe))
     assert not WRONG[name](Bench(subscribe=subscribe))
     assert FAULTS[name].text
+
+
+def test_a_pcscf_that_changes_answers_changes_only_answers() -> None:
+    bench = Bench(faults=["pcscf-fickle-401"])
+    sas = bench.registered()
+    bench.from_core(bench.core_request(sas, "MESSAGE"))
+    message = bench.ue.requests("MESSAGE")[-1]
+    for _ in range(2):
+        bench.from_ue(bench.inside(sas), response_to(message, 200))
+    assert [each.status for each in bench.core.responses()] == [200]
 
 
 def test_a_verify_that_nobody_reads() -> None:
