@@ -27,7 +27,8 @@ ends the challenge, whatever the reason; its answer is worth nothing from then o
     CHALLENGED   resync once more   403, tell the HSS                                   IDLE        24.229 5.4.1.2.3A
     CHALLENGED   failure report     403 without security parameters, tell the HSS       IDLE        33.203 6.1.2.2
     CHALLENGED   reg-await-auth     tell the HSS                                        IDLE        33.203 6.1.2.3
-    CHALLENGED   new contact, late  403, 500                                            CHALLENGED
+    CHALLENGED   RTR                –                                                   IDLE        29.228 6.1.3
+    CHALLENGED   new contact, late  403, 500                                            CHALLENGED  24.229 5.4.1.2.2
     CHALLENGED   any other          as in IDLE                                          as in IDLE  33.203 6.1.2.3
     ASSIGNING    answered           –                                                   IDLE        29.228 6.1.2
 
@@ -118,6 +119,7 @@ class Input(StrEnum):
     NO_VECTORS = "no vectors"
     ANSWERED = "answered"
     TIMER = "reg-await-auth"
+    TERMINATED = "RTR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +208,7 @@ class Scscf(Bindings):
         if authentication is not None:
             authentication.spare.clear()
             if authentication.state is State.CHALLENGED:
-                self._end_challenge(authentication)
-                authentication.state = State.IDLE
+                self._step(authentication, Input.TERMINATED)
             self._settle(authentication)
 
     # ---- the machine
@@ -235,13 +236,13 @@ class Scscf(Bindings):
         if authentication.state is State.IDLE and not authentication.spare:
             self.authentications.pop(authentication.impi, None)
 
-    def _end_challenge(self, authentication: Authentication) -> Challenge | None:
+    def _end_challenge(self, authentication: Authentication) -> Challenge:
         """33.203 6.1.2.3: the data of an authentication that is over is deleted."""
         ended, authentication.challenge = authentication.challenge, None
-        if ended is not None:
-            if self._challenged.get(ended.nonce) is authentication:
-                del self._challenged[ended.nonce]
-            self.clear_alarm(("reg-await-auth", authentication))
+        assert ended is not None
+        if self._challenged.get(ended.nonce) is authentication:
+            del self._challenged[ended.nonce]
+        self.clear_alarm(("reg-await-auth", authentication))
         return ended
 
     # ---- what a REGISTER is
@@ -249,11 +250,13 @@ class Scscf(Bindings):
     def classify(self, authentication: Authentication, attempt: Attempt) -> Input:
         """See the module's page. Never raises: the attempt has been read."""
         challenge, credentials = authentication.challenge, attempt.credentials
+        if credentials is None:
+            return Input.UNPROTECTED
         protected = attempt.flag == "yes" or "scscf-trusts-clear" in self.faults
         if challenge is None or attempt.nonce != challenge.nonce:
             if attempt.nonce in self._challenged:
                 return Input.FOREIGN_ANSWER
-        elif credentials is not None:
+        else:
             if attempt.auts is not None:
                 return Input.RESYNC if authentication.resyncs < RESYNCS else Input.RESYNC_ONCE_MORE
             if not credentials.response:
@@ -484,6 +487,7 @@ TABLE: dict[tuple[State, Input], tuple[Action, State]] = {
     (State.CHALLENGED, Input.RESYNC_ONCE_MORE): (Scscf._resynced_enough, State.IDLE),
     (State.CHALLENGED, Input.FAILURE_REPORT): (Scscf._failure_report, State.IDLE),
     (State.CHALLENGED, Input.TIMER): (Scscf._timed_out, State.IDLE),
+    (State.CHALLENGED, Input.TERMINATED): (Scscf._rest, State.IDLE),
     (State.CHALLENGED, Input.NEW_CONTACT): (Scscf._forbid, State.CHALLENGED),
     (State.CHALLENGED, Input.LATE): (Scscf._too_late, State.CHALLENGED),
     (State.CHALLENGED, Input.UNPROTECTED): (Scscf._fetch, State.FETCHING),

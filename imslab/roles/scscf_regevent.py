@@ -140,7 +140,7 @@ class RegEvents(Proxy):
 
     def _forget(self, subscription: Subscription) -> None:
         self._dialogs.pop(subscription.key, None)
-        self.clear_alarm(("subscription", subscription.key))
+        self.clear_alarm(("subscription", subscription))
         watchers = self._watchers.get(subscription.registration, {})
         watchers.pop(subscription.key, None)
         if not watchers:
@@ -157,7 +157,7 @@ class RegEvents(Proxy):
         if over is not None:
             self._forget(subscription)
         else:
-            self.set_alarm(("subscription", subscription.key), max(0.0, subscription.expires_at - self.now))
+            self.set_alarm(("subscription", subscription), max(0.0, subscription.expires_at - self.now))
         if "scscf-no-notify" in self.faults:
             return
         state = elements(subscription.registration, self.now, gone, dropped)
@@ -185,8 +185,8 @@ class RegEvents(Proxy):
     def on_alarm(self, key: Hashable) -> None:
         """The end of a subscription's time."""
         match key:
-            case ("subscription", tuple() as dialog) if dialog in self._dialogs:
-                self._send_notify(self._dialogs[dialog], "timeout")
+            case ("subscription", Subscription() as subscription):
+                self._send_notify(subscription, "timeout")
 
 
 def asserted(request: Request) -> str:

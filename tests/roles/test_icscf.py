@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from imslab.core import events as ev
 from imslab.core.entropy import SeededEntropy
 from imslab.core.flow import Endpoint
 from imslab.diameter.codes import UserAuthorizationType
@@ -398,3 +399,14 @@ def test_other_alarms_are_nobodys() -> None:
     bench = Bench()
     bench.box.on_alarm("something else")
     assert bench.box.take() == []
+
+
+def test_the_connection_to_the_hss_may_be_lost() -> None:
+    """What is asked meanwhile waits for the next one."""
+    bench = Bench()
+    (flow,) = bench.hss._peers
+    bench.wire.give(bench.box, ev.Closed(flow._replace(local=flow.remote), "another"))
+    bench.wire.give(bench.hss, ev.Closed(flow))
+    bench.wire.give(bench.box, ev.Closed(flow.reversed, "reset"))
+    assert bench.send(bench.register()) == []
+    assert [each.status for each in bench.later(4.0)] == [200]

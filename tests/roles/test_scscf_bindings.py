@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from imslab.core import events as ev
 from imslab.core.errors import LocalError
 from imslab.diameter.codes import ReasonCode
 from imslab.diameter.cx import (
@@ -776,3 +777,35 @@ def test_a_registration_that_ends_while_it_is_refreshed() -> None:
     bench.kick(bench.hss)
     assert bench.pcscf.responses[-1].status == 500
     assert len(bench.box.registrar) == 0
+
+
+def test_one_register_may_bring_two_contacts_of_one_phone() -> None:
+    """Both replace the one that the phone had; neither replaces the other."""
+    bench = Bench()
+    instance = '+sip.instance="<urn:uuid:1>"'
+    bench.registered(Phone(contact=f"{CONTACT};{instance}"))
+    contacts = [f"<sip:ue@10.0.0.{number}>;{instance}" for number in (3, 4)]
+    response = bench.registered(Phone(call_id="new"), contacts=contacts)
+    assert [str(each.uri) for each in response.contact] == ["sip:ue@10.0.0.3", "sip:ue@10.0.0.4"]
+
+
+def test_the_connection_to_the_hss_may_be_lost() -> None:
+    """What is asked meanwhile waits; registrations stand."""
+    bench = Bench()
+    bench.registered()
+    bench.hss.disconnect()
+    bench.kick(bench.hss)
+    assert bench.send(bench.phone.register()) == []
+    bench.wire.run(4.0)
+    assert bench.pcscf.responses[-1].status == 401
+    assert list(bench.bindings()) == [URI]
+    (flow,) = bench.hss._peers
+    bench.wire.give(bench.box, ev.Closed(flow.reversed, "reset"))
+    assert bench.wire.emitted("scscf")[-1] == "hss-lost"
+    bench.wire.give(bench.box, ev.Closed(flow._replace(local=flow.remote), "another"))
+
+
+def test_other_alarms_are_nobodys() -> None:
+    bench = Bench()
+    bench.box.on_alarm("something else")
+    assert bench.box.take() == []

@@ -225,6 +225,30 @@ def test_a_refresh_may_come_from_elsewhere() -> None:
     assert bench.notifies[-1].uri == f"sip:elsewhere@{PCSCF}"
 
 
+def test_a_refresh_need_not_say_where_it_comes_from() -> None:
+    bench = subscribed()
+    notify = bench.notifies[-1]
+    request = sip_request(
+        "SUBSCRIBE",
+        str(notify.contact[0].uri),
+        sender=f"sip:{PCSCF}",
+        to=str(notify.from_),
+        call_id="sub-1",
+        cseq=2,
+        headers=[("Event", "reg")],
+    )
+    assert bench.one(request).status == 200
+    assert bench.notifies[-1].uri == f"sip:{PCSCF}"
+
+
+def test_those_who_watch_come_and_go_one_by_one() -> None:
+    bench = subscribed()
+    bench.subscribe(call_id="sub-2", expires=10)
+    bench.wire.run(11.0)
+    bench.one(bench.phone.register("yes"))
+    assert [each.call_id for each in bench.notifies] == ["sub-1", "sub-2", "sub-2", "sub-1"]
+
+
 def test_an_old_subscribe_is_refused() -> None:
     """RFC 3261 12.2.2."""
     bench = subscribed()

@@ -87,6 +87,13 @@ def test_every_header_of_a_long_path_is_a_route() -> None:
     assert [str(each) for each in request.route] == ["<sip:token1@198.51.100.1:5060;lr>", "<sip:ibcf.example;lr>"]
 
 
+def test_who_was_called_first_stays_named() -> None:
+    """RFC 7315 4.2: somebody before us has retargeted the request."""
+    lab = Two()
+    lab.one(lab.originate("MESSAGE", BOB, headers=[("P-Called-Party-ID", "<sip:first@x>")]))
+    assert lab.delivered.rows("P-Called-Party-ID") == ["<sip:first@x>"]
+
+
 @pytest.mark.parametrize("caller", [IMPU, ALICE, TEL])
 def test_any_member_of_a_set_may_call(caller: str) -> None:
     """IRS-01."""
