@@ -256,7 +256,12 @@ class SipNode:
         when = self.now + delay
         self._alarms[key] = when
         self._alarm_count += 1
-        heapq.heappush(self._alarm_heap, (when, self._alarm_count, key))
+        heap = self._alarm_heap
+        if len(heap) > 2 * len(self._alarms) + 64:
+            # Moved and forgotten ones stay in the heap until their time; not if they become the majority.
+            heap[:] = [entry for entry in heap if self._alarms.get(entry[2]) == entry[0]]
+            heapq.heapify(heap)
+        heapq.heappush(heap, (when, self._alarm_count, key))
 
     def clear_alarm(self, key: Hashable) -> None:
         """Forget an alarm; one that is not set is no error."""

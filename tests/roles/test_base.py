@@ -545,6 +545,21 @@ def test_answer_whose_stream_is_gone() -> None:
 # ---------------------------------------------------------------------------------------------------- time and names
 
 
+def test_alarms_that_are_moved_again_and_again_take_no_room() -> None:
+    box = Box()
+    box.set_alarm("late", 900)
+    for number in range(10_000):
+        box.set_alarm("moved", 1000 + number)
+        box.set_alarm(("once", number), 5000)
+        box.clear_alarm(("once", number))
+    assert len(box._alarm_heap) < 100
+    assert box.next_timer() == 900
+    for time in (900.0, 10_998.0, 10_999.0):
+        box.handle(ev.Timer(), time)
+    assert box.alarms == ["late", "moved"]
+    assert box.next_timer() is None
+
+
 def test_alarms() -> None:
     box = Box()
     box.set_alarm("b", 2)
