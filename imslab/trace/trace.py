@@ -300,19 +300,21 @@ class Trace:
             groups.setdefault(key, []).append(record)
         onward: dict[SipRecord, SipRecord] = {}
         for records in groups.values():
+            # A message may pass a box twice, on its way to the other side's registrar and back: a proxy adds one Via
+            # and takes one away (RFC 3261 16.6, 16.7), so that tells the passages apart. Not all boxes do.
+            vias = {record: via_count(record.message) for record in records}
+            sent = {(vias[record], record.sender) for record in records}
             first_after: dict[tuple[int | None, str, Role] | tuple[int | None, Role], SipRecord] = {}
             for record in reversed(records):
-                # A message may pass a box twice, on its way to the other side's registrar and back: a proxy adds one
-                # Via and takes one away (RFC 3261 16.6, 16.7), so that tells the passages apart. Not all boxes do.
-                vias = via_count(record.message)
-                for expected in (vias + 1 if record.message.is_request else vias - 1, None):
-                    found = first_after.get((expected, record.dst.host, record.receiver))
-                    if found is None and record.receiver is not Role.UNKNOWN:
-                        found = first_after.get((expected, record.receiver))  # a box with one address per side
-                    if found is not None:
-                        onward[record] = found
-                        break
-                for count in (vias, None):
+                count: int | None = vias[record] + (1 if record.message.is_request else -1)
+                if (count, record.receiver) not in sent:
+                    count = None
+                found = first_after.get((count, record.dst.host, record.receiver))
+                if found is None and record.receiver is not Role.UNKNOWN:
+                    found = first_after.get((count, record.receiver))  # a box with one address per side
+                if found is not None:
+                    onward[record] = found
+                for count in (vias[record], None):
                     first_after[count, record.src.host, record.sender] = record
                     first_after[count, record.sender] = record
         return onward

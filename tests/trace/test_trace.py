@@ -96,6 +96,24 @@ def test_a_box_that_a_message_passes_twice() -> None:
     assert trace.relayed(records[7]) is None
 
 
+def test_a_repetition_that_goes_no_further() -> None:
+    """A box passes an answer on once; the repeated one is not what it passes on to the other side later."""
+    wire = Wire()
+    ways = [(UE, PCSCF), (PCSCF, SCSCF), (SCSCF, PCSCF), (PCSCF, OTHER_UE)]
+    for vias, (source, target) in enumerate(ways[:2], 1):
+        wire.udp(source, target, request("REGISTER", vias=vias))
+    for vias, (source, target) in enumerate(ways, 1):
+        wire.udp(source, target, request("MESSAGE", vias=vias))
+    first = wire.udp(OTHER_UE, PCSCF, response(200, "OK", "MESSAGE", vias=4))
+    wire.udp(PCSCF, SCSCF, response(200, "OK", "MESSAGE", vias=3))
+    wire.again(first, after=0.5)
+    wire.udp(SCSCF, PCSCF, response(200, "OK", "MESSAGE", vias=2))
+    wire.udp(PCSCF, UE, response(200, "OK", "MESSAGE", vias=1))
+    trace = wire.trace()
+    told = trace.sip(method="MESSAGE", request=False)
+    assert [trace.relayed(record) for record in told] == [told[1], told[3], None, told[4], None]
+
+
 def test_retransmissions() -> None:
     wire = Wire()
     first = wire.udp(UE, PCSCF, request("REGISTER"))
