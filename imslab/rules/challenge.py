@@ -13,13 +13,26 @@ from enum import StrEnum
 from imslab.aka.digest import parse_auts, split_nonce
 from imslab.core.errors import PeerError
 from imslab.core.flow import Transport
+from imslab.core.sa import SaSet
 from imslab.rules.agreements import UC_PS, Agreement, Challenge, gm_of
-from imslab.rules.clauses import Basis, Wrong, on_registration, on_sip
-from imslab.rules.reading import credentials, cseq_number, is_aka, mechanisms, param, place, quiet, shown, top_via, what
+from imslab.rules.clauses import Basis, Level, Wrong, on_registration, on_sip
+from imslab.rules.reading import (
+    credentials,
+    cseq_number,
+    is_aka,
+    mechanisms,
+    order,
+    param,
+    place,
+    quiet,
+    shown,
+    top_via,
+    what,
+)
 from imslab.sip.fields.digest import DigestCredentials
 from imslab.sip.fields.security import SecurityMechanism, same_list
 from imslab.trace.associations import read_side
-from imslab.trace.model import Hop, Role, SipRecord
+from imslab.trace.model import Hop, NodeRecord, Role, SipRecord
 from imslab.trace.registration import Autn, Registration, Response
 from imslab.trace.trace import Trace
 
@@ -101,6 +114,29 @@ def protected_request_is_challenged_on_its_set(record: SipRecord, trace: Trace) 
         yield Wrong(f"401 {place(record)}: another SA set than that of its REGISTER", record, found.request)
 
 
+@on_sip("CHL-16", "33.203 7.2", role=Role.PCSCF, level=Level.WARNING, hop=Hop.GM, status=401)
+def sas_stand_before_the_challenge_leaves(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """The P-CSCF has its SAs in place before it sends the 401: the answer may come at once."""
+    found = gm_of(trace).challenge_in(record)
+    if found is None or found.agreement is None or found.response is not record:
+        return
+    installed = trace.derived(_installed).get((found.agreement.pcscf, found.agreement.server.spi_s))
+    if installed is not None and order(record) < (installed.time, installed.after + 0.5):
+        late = f"{(installed.time - record.time) * 1000:.3f} ms"
+        yield Wrong(f"the SAs were installed {late} after the 401 had left", record)
+
+
+def _installed(trace: Trace) -> dict[tuple[str, int], NodeRecord]:
+    """When P-CSCFs of a live run installed their SAs, by their address and SPI; a capture does not tell."""
+    found: dict[tuple[str, int], NodeRecord] = {}
+    for record in trace.node_records:
+        if record.kind == "install-sas" and record.role is Role.PCSCF:
+            sas = record.data.get("sas")
+            for sa in sas.sas if isinstance(sas, SaSet) else ():
+                found.setdefault((sa.dst.host, sa.spi), record)
+    return found
+
+
 @on_sip("TRN-14", "RFC 3261 17.2.2", role=Role.PCSCF, hop=Hop.GM, status=401)
 def retransmitted_challenge_is_the_same(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """A 401 that is sent again offers the same nonce, SPIs and ports as before."""
@@ -123,13 +159,18 @@ def response_proves_the_secret(registration: Registration, trace: Trace) -> Iter
         return
     answers = [each for each in registration.requests if each.hop is Hop.GM and reaction(each) is Reaction.ANSWER]
     # a refresh repeats its response, and no AUTN is there to check the keys by
-    if not answers or gm_of(trace).answers(answers[-1]) is None:
-        return
-    given = credentials(answers[-1].message)
-    nonce = None if given is None else param(given, "nonce")
-    # a nonce that is none has no RES: AKA-06, AKA-19
-    if nonce is not None and quiet(lambda: split_nonce(nonce)) is not None:
+    found = _reacts(answers[-1], trace) if answers else None
+    if found is not None and _is_computable(*found):
         yield Wrong(f"response does not fit RES (qop {shown(registration.qop) or 'none'})", answers[-1])
+
+
+def _is_computable(challenge: Challenge, given: DigestCredentials) -> bool:
+    """True when credentials have what a response is computed from; other rules tell what is missing or changed."""
+    if any(param(given, name) != param(challenge.params, name) for name in ("realm", "nonce")):
+        return False
+    if given.has("qop") and not (param(given, "nc") and param(given, "cnonce")):
+        return False
+    return quiet(lambda: split_nonce(challenge.nonce)) is not None
 
 
 @on_sip("AKA-04", "RFC 2617 3.2.2", role=Role.UE, basis=Basis.SECOND_HAND, hop=Hop.GM, method="REGISTER", request=True)

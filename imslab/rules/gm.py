@@ -7,9 +7,11 @@ protected ports (protected.py), renewal and failure (renewal.py) and what a regi
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 
 from imslab.core.flow import Transport
+from imslab.ipsec.packet import TCP
 from imslab.rules.agreements import gm_of
 from imslab.rules.clauses import Basis, Level, Wrong, on_registration, on_sip
 from imslab.rules.reading import (
@@ -127,7 +129,7 @@ def first_authorization_is_empty(record: SipRecord, trace: Trace) -> Iterator[Wr
         return
     if not param(given, "nonce"):
         yield Wrong("Authorization has a response to an empty nonce", record)
-    elif param(given, "auts") is None and gm.answers(record) is None:
+    elif param(given, "auts") is None and gm.answers(record) is None and not leaves(record.message):
         yield Wrong("REGISTER in clear begins a registration with nonce and response of an earlier one", record)
 
 
@@ -227,8 +229,13 @@ def register_has_no_route(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     if not _is_initial(record, trace):
         return
     routes = record.message.route
-    if len(routes) > 1 or any(host_is(each.uri.host, record.dst.host) is False for each in routes):
-        yield Wrong(f"Route in REGISTER: {shown(', '.join(str(each.uri) for each in routes))}", record)
+    if not routes:
+        return
+    told = f"Route in REGISTER: {shown(', '.join(str(each.uri) for each in routes))}"
+    if len(routes) > 1 or host_is(routes[0].uri.host, record.dst.host) is False:
+        yield Wrong(told, record)
+    elif host_is(routes[0].uri.host, record.dst.host) is None:
+        yield Wrong(f"{told}: only the P-CSCF may be named there", record, level=Level.NOTE)
 
 
 @on_registration("INI-13", "24.229 5.1.1.2.1", role=Role.UE)
@@ -278,37 +285,85 @@ def every_request_is_complete(record: SipRecord, trace: Trace) -> Iterator[Wrong
         yield Wrong(f"{what(record)}: the branch of its Via does not begin with {_COOKIE}", record, role=record.sender)
 
 
-@on_sip("TRN-01", "RFC 3261 18.1.1", role=Role.UE, hop=Hop.GM, method="REGISTER", request=True)
+@on_sip("TRN-01", "RFC 3261 18.1.1", role=Role.UE, level=Level.WARNING, hop=Hop.GM, method="REGISTER", request=True)
 def large_clear_register_goes_over_tcp(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
-    """A REGISTER in clear of more than 1300 octets goes over TCP."""
-    if record.sender is Role.UE and record.spi is None:
-        yield from _too_large(record)
+    """A REGISTER in clear of more than 1300 octets goes over TCP, unless TCP was refused."""
+    size = _too_large(record, trace)
+    if size and record.sender is Role.UE and record.spi is None:
+        yield Wrong(f"{size}: expected TCP above {LARGEST}, unless it was refused", record)
 
 
 @on_sip("TRN-02", "RFC 3261 18.1.1", role=Role.UE, hop=Hop.GM, request=True)
 def large_protected_request_goes_over_tcp(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """A protected request of the UE of more than 1300 octets goes over TCP."""
     if record.sender is Role.UE and record.spi is not None:
-        yield from _too_large(record)
+        yield from _should_be_tcp(record, trace)
 
 
 @on_sip("TRN-03", "RFC 3261 18.1.1", role=Role.PCSCF, hop=Hop.GM, request=True)
 def large_request_to_the_ue_goes_over_tcp(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """A request to the UE of more than 1300 octets goes over TCP."""
     if record.receiver is Role.UE:
-        yield from _too_large(record)
+        yield from _should_be_tcp(record, trace)
 
 
-def _too_large(record: SipRecord) -> Iterator[Wrong]:
-    octets = record.message.octets
-    if record.transport is not Transport.UDP or octets is None or len(octets) <= LARGEST:
+def _should_be_tcp(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    size = _too_large(record, trace)
+    if not size or _tcp_failed(record, trace):
         return
-    size = f"{what(record)} of {len(octets)} octets over UDP"
     if len(record.frames) > 1:
         # the path MTU is no excuse where the request did not fit it
         yield Wrong(f"{size}, in {len(record.frames)} fragments: expected TCP above {LARGEST}", record)
     else:
         yield Wrong(f"{size}: expected TCP above {LARGEST} unless the MTU is known", record, level=Level.WARNING)
+
+
+def _too_large(record: SipRecord, trace: Trace) -> str:
+    """The size of a request that is too large for UDP, in words; "" for all others."""
+    octets = record.message.octets
+    if record.transport is not Transport.UDP or octets is None or len(octets) <= LARGEST:
+        return ""
+    same = trace.derived(_over_tcp).get((record.message.get("Call-ID"), record.message.get("CSeq"), record.src.host))
+    if same is not None and order(same) < order(record):
+        return ""  # RFC 3261 18.1.1: it was tried over TCP first
+    return f"{what(record)} of {len(octets)} octets over UDP"
+
+
+def _over_tcp(trace: Trace) -> dict[tuple[str | None, str | None, str], SipRecord]:
+    """The requests that went over TCP on Gm, the first of each."""
+    found: dict[tuple[str | None, str | None, str], SipRecord] = {}
+    for record in trace.sip(request=True, hop=Hop.GM):
+        if record.transport is Transport.TCP:
+            key = (record.message.get("Call-ID"), record.message.get("CSeq"), record.src.host)
+            found.setdefault(key, record)
+    return found
+
+
+def _tcp_failed(record: SipRecord, trace: Trace) -> bool:
+    """True when the sender has knocked by TCP inside the SAs shortly before, and said nothing there."""
+    knocks = trace.derived(_knocks).get((record.src.host, record.dst.host), [])
+    if bisect_left(knocks, record.time) == bisect_left(knocks, record.time - TIMER_F):
+        return False
+    said = trace.derived(_said_over_tcp).get((record.src.host, record.dst.host), [])
+    return bisect_left(said, record.time) == bisect_left(said, record.time - TIMER_F)
+
+
+def _knocks(trace: Trace) -> dict[tuple[str, str], list[float]]:
+    """When each host sent TCP inside ESP to another."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for packet in trace.esp_records:
+        if packet.next_header == TCP:
+            found.setdefault((packet.src, packet.dst), []).append(packet.time)
+    return found
+
+
+def _said_over_tcp(trace: Trace) -> dict[tuple[str, str], list[float]]:
+    """When each host said something over TCP to another."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for record in trace.sip(hop=Hop.GM):
+        if record.transport is Transport.TCP:
+            found.setdefault((record.src.host, record.dst.host), []).append(record.time)
+    return found
 
 
 @on_sip("TRN-06", "RFC 3261 18.2.2", role=Role.PCSCF, hop=Hop.GM, request=False)
@@ -317,6 +372,8 @@ def answers_keep_the_transport(record: SipRecord, trace: Trace) -> Iterator[Wron
     request = trace.request_of(record)
     if request is None or request.transport is record.transport:
         return
+    if gm_of(trace).is_clear(record) and not gm_of(trace).is_clear(request):
+        return  # the connection of the request is inside the SAs; whether the answer may leave them is another rule's
     asked = {each.transport for each in trace.transaction(record) if each.message.is_request}
     if record.transport not in asked:
         yield Wrong(

@@ -36,6 +36,8 @@ from imslab.trace.registration import Response
 from imslab.trace.trace import Trace, method_of, status_of
 
 _SUCCESS = range(200, 300)
+#: How long a message may be under way between where it is captured and the P-CSCF, seconds.
+UNDER_WAY = 0.5
 
 
 def _covers(agreement: Agreement, index: int) -> str:
@@ -238,6 +240,32 @@ def nothing_clear_to_a_protected_ue(record: SipRecord, trace: Trace) -> Iterator
     protected = gm.on_port(record.dst, record) is not None
     port = ", a protected port" if protected else ""
     yield Wrong(f"{what(record)} {place(record)}{port}; {_covers(standing, PC_US)}", record)
+
+
+@on_sip("LIF-11", "33.203 7.4.2a", role=Role.PCSCF, hop=Hop.GM, request=True)
+def pcscf_switches_to_the_new_set(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """Once the UE has used the new set, new requests to the UE go there too."""
+    gm = gm_of(trace)
+    if record.receiver is not Role.UE or method_of(record) in ("ACK", "CANCEL") or trace.is_retransmission(record):
+        return
+    carried, newest = gm.agreement_of(record), gm.standing(record.dst.host, record)
+    if carried is None or newest is None or newest is carried or newest.key != carried.key:
+        return
+    used = trace.derived(_first_uses).get(id(newest))
+    if used is not None and carried.made < newest.made and record.time - used.time > UNDER_WAY:
+        text = f"{what(record)} {place(record)}: on the old set, though the UE has used the new one"
+        yield Wrong(text, record, used)
+
+
+def _first_uses(trace: Trace) -> dict[int, SipRecord]:
+    """The first message of the UE in each established set, after the 200."""
+    gm = gm_of(trace)
+    found: dict[int, SipRecord] = {}
+    for record in trace.sip_records:
+        agreement = gm.agreement_of(record) if record.sender is Role.UE else None
+        if agreement is not None and agreement.accepted is not None and order(agreement.accepted) < order(record):
+            found.setdefault(id(agreement), record)
+    return found
 
 
 @on_sip("DRP-18", "33.203 7.1", role=Role.UE, hop=Hop.GM, request=False)

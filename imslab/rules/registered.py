@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from imslab.rules.agreements import Accepted, Agreement, gm_of
-from imslab.rules.clauses import Basis, Wrong, on_sip
-from imslab.rules.reading import host_is, is_emergency, quiet, shown, uri_port, what
+from imslab.rules.clauses import Basis, Level, Wrong, on_registration, on_sip
+from imslab.rules.reading import host_is, is_emergency, order, quiet, shown, uri_port, what
 from imslab.sip.fields.address import NameAddr
 from imslab.sip.message import Message
 from imslab.sip.uri import Uri
 from imslab.trace.model import Hop, Role, SipRecord
+from imslab.trace.registration import Registration
 from imslab.trace.trace import Trace, status_of
 
 #: 24.229 5.1.1.3: how long a reg-event subscription is asked for, seconds.
 SUBSCRIPTION = 600_000
+#: Who has not subscribed after so many seconds, does not: timer F, and then some.
+PROMPTLY = 60.0
 #: How many registrations back an outdated Service-Route is recognised.
 _REMEMBERED = 8
 
@@ -160,6 +163,38 @@ def subscription_is_for_oneself(record: SipRecord, trace: Trace) -> Iterator[Wro
         yield Wrong(f"SUBSCRIBE has {told}: expected {SUBSCRIPTION}", record)
 
 
+@on_registration("GM-04", "24.229 5.1.1.3", role=Role.UE, level=Level.WARNING)
+def registration_is_followed_by_subscription(registration: Registration, trace: Trace) -> Iterator[Wrong]:
+    """A UE that has registered subscribes to its reg-event package."""
+    gm = gm_of(trace)
+    final, last = registration.final, registration.requests[-1]
+    found = gm.answers(last)
+    agreement = None if found is None else found.agreement
+    if final is None or agreement is None or agreement.accepted is not final or is_emergency(last.message):
+        return
+    # who re-registers has subscribed before; and what cannot be opened may be the SUBSCRIBE
+    if gm.is_clear(final) or not gm.is_clear(registration.requests[0]) or trace.derived(_closed_hosts) & {agreement.ue}:
+        return
+    if min(agreement.ends, trace.records[-1].time) - final.time < PROMPTLY:
+        return
+    if order(final) > trace.derived(_last_subscriptions).get(agreement.ue, (0.0, 0)):
+        yield Wrong(f"no SUBSCRIBE for reg within {PROMPTLY:.0f} s of the 200", final)
+
+
+def _closed_hosts(trace: Trace) -> set[str]:
+    """Hosts that sent ESP packets which nobody could open."""
+    return {record.src for record in trace.esp_records if record.next_header is None}
+
+
+def _last_subscriptions(trace: Trace) -> dict[str, tuple[float, int]]:
+    """When each host last sent a SUBSCRIBE for reg on Gm."""
+    return {
+        record.src.host: order(record)
+        for record in trace.sip(method="SUBSCRIBE", request=True, hop=Hop.GM, sender=Role.UE)
+        if (record.message.get("Event") or "").partition(";")[0].strip() == "reg"
+    }
+
+
 @on_sip("EVT-03", "24.229 5.1.1.3", role=Role.UE, hop=Hop.GM, method="SUBSCRIBE", request=True)
 def barred_identity_does_not_subscribe(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """SUBSCRIBE for reg names an identity that P-Associated-URI listed: any other is barred."""
@@ -178,7 +213,7 @@ def notifications_are_taken(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """The UE answers 200 to a NOTIFY of its own subscription."""
     request = trace.request_of(record)
     # a UE that has left may have forgotten its subscription too
-    if record.sender is not Role.UE or request is None or gm_of(trace).standing(record.src.host, request) is None:
+    if record.sender is not Role.UE or request is None or gm_of(trace).standing(record.src.host, record) is None:
         return
     event = quiet(lambda: request.message.event)
     granted = trace.derived(_dialogs).get((request.message.get("Call-ID") or "", _tag(request.message)))

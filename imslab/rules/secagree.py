@@ -66,14 +66,11 @@ def _entries_are_well_formed(record: SipRecord, header: str, entries: Sequence[S
     ends = {read_side(each)[:4] for each in entries}
     if len(ends) > 1:
         yield Wrong(f"{header}: {len(ends)} different sets of SPIs and ports, expected one", record)
-    short = next(
-        (each for each in entries for name in _NUMBERS[:2] if len(each.params.get(name) or "") < _SPI_DIGITS), None
-    )
-    if short is not None:
-        spis = f"spi-c={shown(short.params.get('spi-c') or '')}, spi-s={shown(short.params.get('spi-s') or '')}"
-        yield Wrong(
-            f"{header}: {spis}: the grammar asks for ten digits, few peers write them", record, level=Level.NOTE
-        )
+    written = [(name, each.params.get(name) or "") for each in entries for name in _NUMBERS[:2]]
+    short = dict.fromkeys(f"{name}={value}" for name, value in written if 0 < len(value) < _SPI_DIGITS)
+    if short:
+        text = f"{header}: {shown(', '.join(short))}: the grammar asks for ten digits, few peers write them"
+        yield Wrong(text, record, level=Level.NOTE)
 
 
 def _complaints(entry: SecurityMechanism) -> Iterator[str]:

@@ -36,6 +36,8 @@ def via_count(message: Message) -> int:
 
 def is_third_party(message: Message) -> bool:
     """A REGISTER by which an S-CSCF tells an application server (24.229 5.4.1.7): registers another than its sender."""
+    if message.has("Authorization") or message.has("Security-Client"):
+        return False  # which a UE has to send, and an S-CSCF has not
     sender, target = _IN_BRACKETS.search(message.get("From") or ""), _IN_BRACKETS.search(message.get("To") or "")
     if sender is not None and target is not None and sender[1] == target[1]:
         return False

@@ -6,7 +6,9 @@ from base64 import b64encode
 
 import pytest
 
+from imslab.core.sa import Sa, SaSet
 from imslab.rules.clauses import Level
+from imslab.trace.model import NodeRecord
 from tests.rules.build import (
     CALL,
     DOMAIN,
@@ -14,6 +16,7 @@ from tests.rules.build import (
     FIRST,
     IMPI,
     NONCES,
+    PCSCF,
     RANDS,
     RESPONSES,
     SECOND,
@@ -150,7 +153,20 @@ def clear_answer(script: Script) -> None:
     script["answer"].message.remove("P-Access-Network-Info")
 
 
+def late_sas(script: Script) -> None:
+    """A live run tells that the P-CSCF installed its SAs after the 401 had left."""
+    script.until("challenge")
+    sas = tuple(Sa(spi, src, dst, "hmac-sha-1-96", "null", bytes(16), bytes(16)) for spi, src, dst in FIRST.flows)
+    made = SaSet(1, PCSCF, sas, 240.0)  # type: ignore[arg-type]
+    for time, after, kind in ((0.102, 2, "install-sas"), (0.103, 2, "remove-sas")):
+        data = {"sas": made} if kind == "install-sas" else {}
+        script.extra.append(
+            NodeRecord(time=time, node="pcscf", host=PCSCF, role=P, kind=kind, text="", data=data, after=after)
+        )
+
+
 CASES = [
+    Case("CHL-16", late_sas, "challenge", "2.000 ms after the 401", role=P, level=Level.WARNING),
     Case(
         "CHL-10", edit("challenge", "WWW-Authenticate", "qop=", 'CK="00",qop='), "challenge", "still carries ck", role=P
     ),

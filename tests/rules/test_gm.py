@@ -6,7 +6,21 @@ import pytest
 
 from imslab.core.flow import Transport
 from imslab.rules.clauses import Level
-from tests.rules.build import DOMAIN, EMPTY, FIRST, IMPI, PCSCF, THIRD, UE, Script, findings, register, sane
+from tests.rules.build import (
+    DOMAIN,
+    EMPTY,
+    FIRST,
+    IMPI,
+    PCSCF,
+    SECOND,
+    THIRD,
+    UE,
+    Script,
+    esp,
+    findings,
+    register,
+    sane,
+)
 from tests.rules.cases import PCSCF as P
 from tests.rules.cases import Case, Spoil, cases_lacking, check, edit, header, sound
 
@@ -115,6 +129,7 @@ CASES = [
         level=Level.WARNING,
     ),
     Case("INI-12", header("register", "Route", "<sip:192.0.2.77;lr>"), "register", "Route in", level=Level.WARNING),
+    Case("INI-12", header("register", "Route", "<sip:pcscf.example.org;lr>"), "register", "Route in", level=Level.NOTE),
     Case("INI-13", second_attempt, "impatient", "a new registration", evidence=("register",)),
     Case("GM-01", header("message", "Max-Forwards", None), "message", "lacks Max-Forwards"),
     Case("GM-01", header("incoming", "Max-Forwards", None), "incoming", "lacks Max-Forwards", role=P),
@@ -178,6 +193,26 @@ def test_the_threshold_of_tcp(size: int, level: Level | None) -> None:
     script = sane()
     pad("message", size)(script)
     assert [each.level for each in findings(script)] == ([] if level is None else [level])
+
+
+def test_a_request_that_tcp_refused_may_go_over_udp() -> None:
+    def refused(script: Script) -> None:
+        pad("later", 1600, 2)(script)
+        for number in range(3):
+            packet = esp(UE, PCSCF, SECOND.spi_ps, 50 + number, 1890.0 + number, (90 + number,))
+            packet.next_header = 6
+            script.extra.append(packet)
+
+    sound(refused)
+
+
+def test_the_same_request_may_go_over_udp_when_its_connection_broke() -> None:
+    def broken(script: Script) -> None:
+        pad("message", 1600, 2)(script)
+        step = script.again("first-try", "message", 9.0)
+        step.transport, step.frames = Transport.TCP, 1
+
+    sound(broken)
 
 
 def test_behind_a_nat_contact_and_via_have_the_inner_address() -> None:

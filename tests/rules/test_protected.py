@@ -119,7 +119,14 @@ def clear_to_protected_port(script: Script) -> None:
     script.add("reply", 30.1, (None, way[2], way[1]), reply)
 
 
+def old_set_for_ever(script: Script) -> None:
+    """After the switch the P-CSCF goes on with the old set."""
+    script.until("later-sent")
+    script.add("old-way", 1950.0, FIRST.flows[2], to_ue("MESSAGE", 5))
+
+
 CASES = [
+    Case("LIF-11", old_set_for_ever, "old-way", "on the old set", role=P, evidence=("later",)),
     Case("PRT-01", clear_request("SUBSCRIBE", None), "careless", "in clear over UDP from 5060 to 5060"),
     Case("PRT-01", through("message", 3), "message", "expected in ESP (SPI 21002) from 31001 to 6100"),
     Case("PRT-02", clear("sent"), "sent", "its request came in ESP", role=P, evidence=("message",)),
@@ -326,6 +333,31 @@ def test_a_decrypted_copy_says_nothing_about_protection() -> None:
     found = findings(script)
     assert [each.rule for each in found] == ["ESP-06"]
     assert set(found[0].records) == {script.frame("challenge"), script.frame("rechallenge")}
+
+
+def test_before_the_ue_has_used_the_new_set_the_old_one_is_right() -> None:
+    def waiting(script: Script) -> None:
+        script.until("rewelcome")
+        script.add("old-way", 1850.0, FIRST.flows[2], to_ue("MESSAGE", 5))
+
+    sound(waiting)
+
+
+def test_a_clear_answer_may_leave_the_connection_of_its_request() -> None:
+    # 33.203 7.4.2a sends it in clear, and in clear there is no connection
+    def refused(script: Script) -> None:
+        failure("494 Security Agreement Required", renewed=False)(script)
+        script["refusal"].transport = UDP
+
+    sound(refused)
+
+
+def test_clear_ports_agreed_on_by_mistake_do_not_make_clear_traffic_wrong() -> None:
+    script = sane()
+    script.until("challenge")
+    script["challenge"].edit("Security-Server", "port-s=6100", "port-s=5060")
+    script.again("repeated", "register", 0.5)
+    assert {each.rule for each in findings(script)} == {"SPI-06"}
 
 
 def test_a_refresh_may_be_answered_on_the_newest_set() -> None:

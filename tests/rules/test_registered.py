@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from imslab.rules.clauses import Level
 from tests.rules.build import DOMAIN, FIRST, IMPU, PCSCF, TEMPORARY, Script, answer
 from tests.rules.cases import PCSCF as P
 from tests.rules.cases import Case, Spoil, cases_lacking, check, edit, every, header, sound
@@ -42,7 +43,13 @@ def subscribe(name: str) -> Spoil:
     return spoil
 
 
+def never_subscribed(script: Script) -> None:
+    """There is no SUBSCRIBE."""
+    script.drop("subscribe", "subscribed", "notify", "notified")
+
+
 CASES = [
+    Case("GM-04", never_subscribed, "welcome", "no SUBSCRIBE for reg", level=Level.WARNING),
     Case("PRT-07", header("message", "Route", None), "message", "has no Route", also=frozenset({"OKR-09"})),
     Case(
         "PRT-07",
@@ -122,3 +129,16 @@ def test_without_a_service_route_there_is_none_to_follow() -> None:
 
 def test_a_request_in_a_dialog_follows_the_dialog() -> None:
     sound(header("message", "Route", f"<{ORIG[1:-1]}>"), edit("message", "To", "$", ";tag=x"))
+
+
+def test_a_short_capture_and_a_closed_one_may_lack_the_subscription() -> None:
+    def short(script: Script) -> None:
+        never_subscribed(script)
+        script.until("received")
+
+    def closed(script: Script) -> None:
+        never_subscribed(script)
+        script.edit_esp["message"] = {"next_header": None}
+
+    sound(short)
+    sound(closed)

@@ -170,7 +170,6 @@ CASES = [
         goodbye(lambda s: s["goodbye"].go_clear(5060, 5060) or s["goodbye"].message.remove("P-Access-Network-Info")),
         "goodbye",
         "though SAs stand",
-        also=frozenset({"INI-05"}),
     ),
     Case(
         "ERR-01",
