@@ -206,7 +206,7 @@ for _name, _text in (
     ("pcscf-serves-temporary", "other requests inside a temporary set are answered (33.203 7.4.2a)"),
     ("pcscf-short-lifetime", "the SAs end with the registration, not 30 s later (24.229 5.2.2.2)"),
     ("pcscf-shortens-lifetime", "a shorter registration shortens the life of its SAs (33.203 7.4.2a)"),
-    ("pcscf-spis-stay", "SPIs are the same at every authentication (33.203 7.4.0)"),
+    ("pcscf-spis-stay", "Security-Server says the SPIs of the set before (33.203 7.4.0)"),
     ("pcscf-swaps-keys", "CK and IK change places in the SAs (33.203 6.2)"),
     ("pcscf-swaps-ports", "port_pc and port_ps change places in Security-Server (33.203 7.1)"),
     ("pcscf-udp-always", "large requests to the UE go over UDP (RFC 3261 18.1.1)"),

@@ -483,7 +483,8 @@ class Pcscf(OtherRequests):
         keys = challenge_keys(response)
         assert keys is not None
         contact, temporary = attempt.contact, attempt.temporary
-        for record in self.table.of(contact.key):
+        before = self.table.of(contact.key)
+        for record in before:
             if record is not attempt.under:
                 self.happen(record, Happening.CHALLENGED)  # 33.203 7.3.1.4
         chosen = temporary.ue if temporary else attempt.chosen
@@ -495,6 +496,9 @@ class Pcscf(OtherRequests):
             self.emit("rejected", f"{contact.key.impi}: the protected ports are used up", status=503)
             return False
         own = self._mistaken_ports(contact, own)
+        said = own
+        if before and "pcscf-spis-stay" in self.faults:
+            said = replace(own, spi_c=before[-1].own.spi_c, spi_s=before[-1].own.spi_s)
         ck, ik = (keys.ik, keys.ck) if "pcscf-swaps-keys" in self.faults else (keys.ck, keys.ik)
         self.last_number += 1
         lifetime = self.config.reg_await_auth
@@ -509,7 +513,7 @@ class Pcscf(OtherRequests):
             own,
             self.now + lifetime,
             temporary.offered if temporary else attempt.offered,
-            self._mechanisms(own, chosen),
+            self._mechanisms(said, chosen),
             keys.nonce,
             attempt.way,
             attempt.under,
@@ -529,8 +533,6 @@ class Pcscf(OtherRequests):
         mine = self.table.of(contact.key)
         if mine and "pcscf-port-c-stays" in self.faults:
             own = replace(own, port_c=mine[-1].own.port_c)
-        if mine and "pcscf-spis-stay" in self.faults:
-            own = replace(own, spi_c=mine[-1].own.spi_c, spi_s=mine[-1].own.spi_s)
         if mine and "pcscf-port-s-moves" in self.faults:
             own = replace(own, port_s=own.port_s + 1)
         return own
@@ -541,11 +543,12 @@ class Pcscf(OtherRequests):
         attempt.until = self.now + self.config.grace
         if not request.contact:
             return  # a fetch: it changes nothing (RFC 3261 10.2.3)
+        seconds = granted(request, response)
+        # The network may have said by NOTIFY already that nothing is registered: then the SAs are closing.
         holder = attempt.temporary or self.table.at(contact.key, Stage.ESTABLISHED)
-        if attempt.inside is None or holder is None or holder.stage is Stage.GONE:
+        if attempt.inside is None or (holder is None and seconds):
             self.emit("unprotected", f"{contact.key.impi}: {response.status} without SAs; nothing is remembered")
             return
-        seconds = granted(request, response)
         identities = [each.uri for each in response.p_associated_uri]
         service_route = [each.uri for each in response.service_route]
         attempt.remembered = True
@@ -557,7 +560,7 @@ class Pcscf(OtherRequests):
         contact.service_route = service_route
         contact.register(aor, identities or [request.to.uri], self.now + seconds)
         attempt.until += seconds
-        if attempt.temporary is None:
+        if holder is not None and attempt.temporary is None:
             self.prolong(holder, attempt.until)  # 33.203 7.4.2a: a refresh without a challenge
         self.emit("registered", f"{aor} of {contact.key.impi} for {seconds} s", impi=contact.key.impi, expires=seconds)
 

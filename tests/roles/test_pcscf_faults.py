@@ -218,7 +218,8 @@ def refreshed_lifetime(bench: Bench) -> float:
 
 
 def spis_stay(bench: Bench) -> bool:
-    one, two = second_set(bench)
+    bench.challenged(under=bench.registered())
+    one, two = (each.security_server[0] for each in bench.ue.responses() if each.status == 401)
     return (one.spi_c, one.spi_s) == (two.spi_c, two.spi_s)
 
 

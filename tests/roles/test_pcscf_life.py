@@ -741,6 +741,32 @@ def test_the_sas_go_only_after_the_200_has_left_inside_them(contact: str) -> Non
     assert "deregistered" in bench.wire.emitted("pcscf")
 
 
+def test_the_network_may_say_it_before_the_200_does() -> None:
+    bench = Bench()
+    sas = bench.registered()
+    request = bench.register(sas.next(), clear=False, nonce=sas.nonce, response="1", verify=sas.server, expires=0)
+    bench.from_ue(bench.inside(sas), request)
+    contact = next(iter(bench.pcscf.contacts.values()))
+    contact.bindings.clear()
+    bench.pcscf.settle(contact, "a NOTIFY said so")
+    assert bench.sets == {1: "closing"}
+    bench.ok(bench.core.requests("REGISTER")[-1], expires=0)
+    assert bench.ue.got[-1].flow.remote.port == sas.pc
+    assert "unprotected" not in bench.wire.emitted("pcscf")
+    assert bench.sets == {1: "closing"}
+
+
+def test_a_200_inside_closing_sas_registers_nobody() -> None:
+    bench = Bench()
+    sas = bench.registered()
+    deregister(bench, sas)
+    request = bench.register(sas.next(), clear=False, nonce=sas.nonce, response="1", verify=sas.server)
+    bench.from_ue(bench.inside(sas), request)
+    bench.ok(bench.core.requests("REGISTER")[-1])
+    assert not next(iter(bench.pcscf.contacts.values())).bindings
+    assert "unprotected" in bench.wire.emitted("pcscf")
+
+
 def test_a_challenged_deregistration_closes_both_sets() -> None:
     bench = Bench()
     old = bench.registered()
