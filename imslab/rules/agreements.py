@@ -32,7 +32,7 @@ from imslab.sip.fields.digest import DigestChallenge
 from imslab.sip.fields.security import SecurityMechanism
 from imslab.sip.message import Message
 from imslab.trace.associations import Side, sides
-from imslab.trace.model import EspRecord, Hop, Role, SipRecord
+from imslab.trace.model import EspRecord, Hop, Record, Role, SipRecord
 from imslab.trace.registration import Registration
 from imslab.trace.trace import Trace, status_of
 
@@ -203,7 +203,7 @@ class Gm:
     def sa_of(self, record: SipRecord) -> tuple[Agreement, int] | None:
         """The agreement in whose SAs a message travelled, and which of the four."""
         if record.spi is not None:
-            return self._sa(record.src.host, record.dst.host, record.spi, order(record))
+            return self._sa(record.src.host, record.dst.host, record.spi, record, (record.src.port, record.dst.port))
         for agreement in _latest(self._bare_flows.get((record.src, record.dst), ()), order(record)):
             index = next(i for i, flow in enumerate(agreement.flows) if flow[1:] == (record.src, record.dst))
             return agreement, index
@@ -211,14 +211,22 @@ class Gm:
 
     def sa_of_packet(self, record: EspRecord) -> tuple[Agreement, int] | None:
         """The agreement that an ESP packet belongs to, and which of the four SAs."""
-        return self._sa(record.src, record.dst, record.spi, order(record))
+        ports = record.inner_src_port, record.inner_dst_port
+        return self._sa(record.src, record.dst, record.spi, record, ports)
 
-    def _sa(self, src: str, dst: str, spi: int, when: tuple[float, int]) -> tuple[Agreement, int] | None:
-        for agreement in _latest(self._by_spi.get((dst, spi), ()), when):
+    def _sa(
+        self, src: str, dst: str, spi: int, record: Record, ports: tuple[int | None, int | None]
+    ) -> tuple[Agreement, int] | None:
+        """The SA of this SPI between two hosts: of several the newest for these ports, else the newest of all."""
+        newest: tuple[Agreement, int] | None = None
+        for agreement in _latest(self._by_spi.get((dst, spi), ()), order(record)):
             for index, (number, source, target) in enumerate(agreement.flows):
-                if number == spi and (source.host, target.host) == (src, dst):
+                if number != spi or (source.host, target.host) != (src, dst):
+                    continue
+                if ports == (source.port, target.port):
                     return agreement, index
-        return None
+                newest = newest or (agreement, index)
+        return newest
 
     def is_clear(self, record: SipRecord) -> bool:
         """True when a message surely was not protected."""

@@ -152,3 +152,14 @@ def test_an_spi_belongs_to_the_newest_agreement() -> None:
     script["later"].go_through(FIRST, 0, UDP)
     script["later"].message.set("Security-Verify", FIRST.server)
     assert findings(script) == []
+
+
+def test_a_reused_spi_is_told_apart_by_its_ports() -> None:
+    # the P-CSCF gives its new set the SPI of the old one; the UE's packets in the old one are no misfit
+    script = sane()
+    script.until("rechallenge")
+    script["rechallenge"].edit("Security-Server", "0000022002", "0000021002")
+    script.add("still", 1801.0, FIRST.flows[0], script["message"].message.copy())
+    script["still"].edit("Via", "MESSAGE-1", "MESSAGE-9")
+    script["still"].edit("Call-ID", "MESSAGE-1", "MESSAGE-9")
+    assert {each.rule for each in findings(script)} == {"CHL-17"}
