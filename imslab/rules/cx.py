@@ -457,7 +457,7 @@ def broken_profile_is_refused(record: DiameterRecord, trace: Trace) -> Iterator[
 # --- questions -------------------------------------------------------------------------------------------------------
 
 
-def _fault_of(record: DiameterRecord) -> DiameterError | None:
+def fault_of(record: DiameterRecord) -> DiameterError | None:
     """What is wrong with a Cx request by its grammar; None when nothing is. Strange AVPs are HSS-32's affair."""
     cls = COMMANDS.get((record.message.command, True))
     if cls is None or record.message.application != APPLICATION_CX:
@@ -472,7 +472,7 @@ def _fault_of(record: DiameterRecord) -> DiameterError | None:
 @on_diameter("HSS-33", "29.228 6.3; 29.229 6.1.7, 6.3.9", role=Role.SCSCF, name="MAR")
 def question_for_vectors_is_whole(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
     """An MAR has IMPI, IMPU, Server-Name, the number of vectors, and scheme Digest-AKAv1-MD5 for IMS AKA."""
-    fault = _fault_of(record)
+    fault = fault_of(record)
     if fault is not None:
         yield Wrong(f"MAR: {shown(fault.reason)}", record)
         return
@@ -500,7 +500,7 @@ def question_for_vectors_is_whole(record: DiameterRecord, trace: Trace) -> Itera
 @on_diameter("HSS-34", "29.228 6.1.2", role=Role.SCSCF, name="SAR")
 def assignment_is_whole(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
     """An SAR has its type, User-Data-Already-Available, the Server-Name of the MAR, one IMPU for a registration."""
-    fault = _fault_of(record)
+    fault = fault_of(record)
     if fault is not None:
         yield Wrong(f"SAR: {shown(fault.reason)}", record)
         return
@@ -529,7 +529,7 @@ def assignment_is_whole(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]
 @on_diameter("CX-03", "29.229 6.1", role=Role.UNKNOWN, name=("UAR", "LIR", "RTR", "PPR"))
 def question_is_whole(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
     """UAR, LIR, RTR and PPR have the AVPs that their grammar demands."""
-    fault = _fault_of(record)
+    fault = fault_of(record)
     if fault is not None:
         yield Wrong(f"{record.message.name}: {shown(fault.reason)}", record, role=record.sender)
 
@@ -538,7 +538,7 @@ def question_is_whole(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
 def missing_avp_is_named(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
     """A question that lacks a mandatory AVP gets Result-Code 5005 MISSING_AVP, with an example in Failed-AVP."""
     exchange = exchanges_of(trace).of(record)
-    fault = None if exchange is None else _fault_of(exchange.request)
+    fault = None if exchange is None else fault_of(exchange.request)
     if exchange is None or exchange.answered is None or fault is None or fault.result_code != ResultCode.MISSING_AVP:
         return
     answered = exchange.answered

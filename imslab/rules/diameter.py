@@ -16,6 +16,7 @@ from imslab.diameter.dictionary import APPLICATION_BASE, APPLICATION_CX, APPLICA
 from imslab.diameter.message import DiameterMessage
 from imslab.diameter.types import GROUPED
 from imslab.rules.clauses import Basis, Level, Wrong, on_diameter, on_trace
+from imslab.rules.cx import fault_of
 from imslab.rules.reading import order, quiet, shown
 from imslab.trace.model import DiameterRecord, Role
 from imslab.trace.trace import Trace
@@ -24,6 +25,8 @@ from imslab.trace.trace import Trace
 MESSAGES_OF_CX = ("UAR", "UAA", "SAR", "SAA", "LIR", "LIA", "MAR", "MAA", "RTR", "RTA", "PPR", "PPA")
 #: How long a question waits before its silence is told, when the peer has spoken since, seconds.
 PATIENCE = 10.0
+#: How long a question may be asked again; afterwards its identifier may be another's, seconds (RFC 6733 3).
+LONG = 240.0
 #: Messages that crossed a farewell on their way come within this time, seconds.
 CROSSING = 0.5
 #: How long before a CER a question surely belongs to the same connection, and not to an older one with its ports.
@@ -194,19 +197,65 @@ def error_bit_is_for_protocol_errors(record: DiameterRecord, trace: Trace) -> It
 
 @on_diameter("DIA-04", "RFC 6733 6.2; RFC 3539 3.4", role=Role.UNKNOWN, level=Level.WARNING, basis=Basis.UNREAD)
 def questions_are_answered(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
-    """Every question gets an answer, even one that is malformed (29.228, RFC 6733 7.1.5); a watchdog too."""
+    """Every question gets an answer, one that is malformed or comes in pieces too (RFC 6733 7.1.5), and a watchdog.
+
+    An answer that is missing in the trace may be missing in the capture only. So it is told where something else shows
+    that it never came: the question was asked again; it was of a kind that boxes are known to lose; or, for a
+    watchdog, the peer said nothing at all until the next one.
+    """
     message = record.message
     if not message.request or not _is_ours(message) or trace.answer_to(record) is not None:
         return
     spoken = trace.derived(_spoken).get((record.dst, record.src), [])
+    if not spoken:
+        return  # a capture of one direction
+    again = [each for each in trace.derived(_sendings).get(_sending(record), ()) if each is not record]
+    if any(trace.answer_to(each) is not None for each in again) or (again and order(again[0]) < order(record)):
+        return
     place = bisect_left(spoken, record.time + PATIENCE)
-    again = trace.derived(_identifiers).get((record.src, record.dst, message.command, message.hop_by_hop), 0)
-    if place < len(spoken) and again == 1:
-        yield Wrong(
-            f"{message.name} without an answer, though the peer spoke {spoken[-1] - record.time:.0f} s later",
-            record,
-            role=_who(record.dst, trace),
+    later = f"though the peer spoke {spoken[place] - record.time:.0f} s later" if place < len(spoken) else ""
+    fault = fault_of(record)
+    if again:
+        why = f"asked again {again[0].time - record.time:.0f} s later"
+    elif message.command == _DWR and (following := trace.derived(_watchdogs).get(record)) is not None:
+        if bisect_left(spoken, record.time) != bisect_left(spoken, following.time):
+            return
+        why = f"nor anything else for {following.time - record.time:.0f} s"
+        again = [following]
+    elif fault is not None and later:
+        why = f"{later}; {shown(fault.reason)}"
+    elif len(record.frames) > 1 and later:
+        why = (
+            f"though the peer spoke {spoken[place] - record.time:.0f} s later; it came in {len(record.frames)} segments"
         )
+    else:
+        return
+    yield Wrong(f"{message.name} without an answer, {why}", record, *again, role=_who(record.dst, trace))
+
+
+def _sending(record: DiameterRecord) -> tuple[str, int, int]:
+    """What stays the same when a question is sent again, on whatever connection (RFC 6733 3: End-to-End Identifier)."""
+    return record.src.host, record.message.command, record.message.end_to_end
+
+
+def _sendings(trace: Trace) -> dict[tuple[str, int, int], list[DiameterRecord]]:
+    """The questions that were sent more than once."""
+    found: dict[tuple[str, int, int], list[DiameterRecord]] = {}
+    for record in trace.diameter_records:
+        if record.message.request:
+            found.setdefault(_sending(record), []).append(record)
+    return {key: each for key, each in found.items() if len(each) > 1 and each[-1].time - each[0].time < LONG}
+
+
+def _watchdogs(trace: Trace) -> dict[DiameterRecord, DiameterRecord]:
+    """The next watchdog after each, on the same connection and the same way."""
+    found: dict[DiameterRecord, DiameterRecord] = {}
+    last: dict[tuple[Endpoint, Endpoint], DiameterRecord] = {}
+    for record in trace.diameter(command=_DWR, request=True):
+        if (record.src, record.dst) in last:
+            found[last[record.src, record.dst]] = record
+        last[record.src, record.dst] = record
+    return found
 
 
 def _spoken(trace: Trace) -> dict[tuple[Endpoint, Endpoint], list[float]]:
@@ -214,16 +263,6 @@ def _spoken(trace: Trace) -> dict[tuple[Endpoint, Endpoint], list[float]]:
     found: dict[tuple[Endpoint, Endpoint], list[float]] = {}
     for record in trace.diameter_records:
         found.setdefault((record.src, record.dst), []).append(record.time)
-    return found
-
-
-def _identifiers(trace: Trace) -> dict[tuple[Endpoint, Endpoint, int, int], int]:
-    """How often each hop-by-hop identifier was used: answers to one used twice cannot be told apart."""
-    found: dict[tuple[Endpoint, Endpoint, int, int], int] = {}
-    for record in trace.diameter_records:
-        if record.message.request:
-            key = record.src, record.dst, record.message.command, record.message.hop_by_hop
-            found[key] = found.get(key, 0) + 1
     return found
 
 

@@ -120,11 +120,12 @@ class KnownVector(NamedTuple):
 
 @dataclass(slots=True, eq=False, repr=False)
 class Exchanges:
-    """All Cx exchanges of a trace, in the order of the questions."""
+    """All Cx exchanges of a trace, in the order of the questions. orphans: answers whose questions were not seen."""
 
     trace: Trace
     all: list[Exchange] = field(default_factory=list)
     vectors: dict[bytes, list[KnownVector]] = field(default_factory=dict)
+    orphans: list[DiameterRecord] = field(default_factory=list)
     _by_record: dict[DiameterRecord, Exchange] = field(default_factory=dict)
     _by_user: dict[tuple[int, str], list[Exchange]] = field(default_factory=dict)
     _history: dict[str, list[Exchange]] = field(default_factory=dict)
@@ -134,8 +135,12 @@ class Exchanges:
     def __post_init__(self) -> None:
         for record in self.trace.diameter_records:
             key = (record.message.command, True)
-            if record.message.request and key in COMMANDS and record.message.application == APPLICATION_CX:
+            if key not in COMMANDS or record.message.application != APPLICATION_CX:
+                continue
+            if record.message.request:
                 self._add(record)
+            elif self.trace.question_of(record) is None:
+                self.orphans.append(record)
         for exchange in self.all:
             for impu in exchange.impus or list(self._identities.get(exchange.impi, {})):
                 self._history.setdefault(impu, []).append(exchange)
@@ -194,6 +199,12 @@ class Exchanges:
         if place < len(found) and found[place].request.time - start.time <= within:
             return found[place]
         return None
+
+    def lost(self, command: int, start: Record, end: Record) -> bool:
+        """True when an answer of this command came in between whose question was not seen: the capture has holes."""
+        first = bisect_left(self.orphans, order(start), key=order)
+        last = bisect_left(self.orphans, order(end), key=order)
+        return any(each.message.command == command for each in self.orphans[first:last])
 
     def last(self, command: int, user: str, before: Record) -> Exchange | None:
         """The newest successful exchange of a command about a user that was over before a record."""

@@ -20,7 +20,7 @@ from imslab.sip.message import Message
 from imslab.sip.reginfo import CONTENT_TYPE, RegInfo, parse_reginfo
 from imslab.sip.uri import Uri
 from imslab.trace.model import Hop, Record, Role, SipRecord
-from imslab.trace.trace import Trace, status_of
+from imslab.trace.trace import Trace, method_of, status_of
 
 #: A NOTIFY so soon after its SUBSCRIBE is the first one: an earlier one would still be waiting for its answer, seconds.
 FIRST = 0.5
@@ -221,13 +221,13 @@ def subscription_is_granted(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
 
 
 def _is_silent(asked: SipRecord, granted: SipRecord, trace: Trace) -> bool:
-    """True when no NOTIFY of a new subscription was seen, though the S-CSCF has spoken long since."""
+    """True when nothing of a NOTIFY of a new subscription was seen on any hop, though the S-CSCF has spoken since."""
     if tag_of(asked.message, "To") or trace.relayed(asked) is not None:
         return False
-    mine = notices_of(trace).subscriptions.get(asked.message.get("Call-ID") or "", [])
-    begun = next((each for each in mine if each.first is asked), None)
+    if any(method_of(each) == "NOTIFY" for each in trace.sip(call_id=asked.message.get("Call-ID") or "")):
+        return False
     last = trace.derived(_last_words)
-    return begun is not None and not begun.notices and last is not None and last - granted.time > PATIENCE
+    return last is not None and last - granted.time > PATIENCE
 
 
 def _last_words(trace: Trace) -> float | None:

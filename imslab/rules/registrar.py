@@ -76,8 +76,11 @@ def told_before(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     vector = exchanges.last(MAR, user, record)
     if first is None or first.answer is None or vector is None or order(vector.request) < order(first.request):
         return
-    if record.time - first.request.time < UNDER_WAY and not exchanges.during(SAR, user, first.answer, record):
-        yield Wrong(f"{status_of(record)} to a first registration without an SAR", record, first.answer)
+    if record.time - first.request.time > UNDER_WAY or exchanges.during(SAR, user, first.answer, record):
+        return
+    if not exchanges.lost(SAR, first.answer, record):
+        text = f"{status_of(record)} to a first registration without an SAR"
+        yield Wrong(text, record, first.answer, level=Level.WARNING)
 
 
 def _is_first(exchange: Exchange) -> bool:
@@ -152,7 +155,8 @@ def _is_unsaid(attempt: Attempt, record: SipRecord, trace: Trace) -> bool:
         return False
     if exchanges.during(SAR, user, attempt.request, record) or exchanges.following(SAR, user, record, PATIENCE):
         return False
-    return trace.records[-1].time - record.time > PATIENCE
+    last = trace.records[-1]
+    return last.time - record.time > PATIENCE and not exchanges.lost(SAR, attempt.request, last)
 
 
 @on_sip(
