@@ -170,6 +170,8 @@ def draw(ladder: Ladder, *, width: int = 0, style: Callable[[str, Arrow], str] |
         frame = arrow.record.frames[-1] if arrow.record.frames else ""
         head = f"{arrow.record.time - ladder.start:9.3f} {frame!s:>6}  "
         line = escape(head + _line(arrow, place[arrow.source], place[arrow.target], count, gap).rstrip(), keep="")
+        if width and len(line) > width:
+            line = line[: width - 1] + "…"  # a wrapped line would break the ladder
         yield line if style is None else style(line, arrow)
 
 

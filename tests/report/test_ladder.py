@@ -9,21 +9,21 @@ from imslab.trace.trace import Trace
 from tests.report.build import PCSCF, UE, register, sip, trace
 
 EXPECTED = """
-                  UE 192.0.2.2 P-CSCF       S-CSCF       HSS
-    0.000      1  │─ REGISTER ▶│            │            │  UDP
-    0.010      2  │            │─ REGISTER ▶│            │  UDP
-    0.020      3  │            │            │─── MAR ───▶│
-    0.030      4  │            │            │◀─ MAA 2001 │
-    0.040      5  │            │◀ 401 REGI… │            │  UDP
-    0.045         │            ●            │            │  install-sas: set 1, \\x1b[31m four SAs
-    0.050      6  │◀ 401 REGI… │            │            │  UDP
-    0.060      7  │═ REGISTER ▶│            │            │  ESP 0x00001001 UDP
-    0.070      8  │◀─── SIP? ──│            │            │  no start line
+                  UE 192.0.2.2  P-CSCF        S-CSCF        HSS
+    0.000      1  │─ REGISTER ─▶│             │             │  UDP
+    0.010      2  │             │─ REGISTER ─▶│             │  UDP
+    0.020      3  │             │             │─── MAR ────▶│
+    0.030      4  │             │             │◀─ MAA 2001 ─│
+    0.040      5  │             │◀ 401 REGIS… │             │  UDP
+    0.045         │             ●             │             │  install-sas:…
+    0.050      6  │◀ 401 REGIS… │             │             │  UDP
+    0.060      7  │═ REGISTER ═▶│             │             │  ESP 0x000010…
+    0.070      8  │◀─── SIP? ───│             │             │  no start line
 """
 
 
 def test_it_is_drawn_as_people_read_it() -> None:
-    assert "\n" + "\n".join(draw(build(trace()), width=70)) + "\n" == EXPECTED
+    assert "\n" + "\n".join(draw(build(trace()), width=76)) + "\n" == EXPECTED
 
 
 def test_without_a_terminal_it_is_as_wide_as_its_labels_need() -> None:
