@@ -29,6 +29,9 @@ def test_it_is_drawn_as_people_read_it() -> None:
 def test_without_a_terminal_it_is_as_wide_as_its_labels_need() -> None:
     lines = list(draw(build(trace())))
     assert any("◀ 401 REGISTER " in line for line in lines)
+    assert any(line.endswith("install-sas: set 1, \\x1b[31m four SAs") for line in lines), (
+        "what it would do to a terminal"
+    )
 
 
 def test_columns_stand_in_the_order_of_the_reference_points() -> None:
