@@ -15,7 +15,7 @@ the clause is known; a finding on a clause that nobody here has read says "(unco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -111,17 +111,16 @@ class Rule:
         """The clause as a finding prints it."""
         return self.clause if self.basis is Basis.READ else f"{self.clause} (unconfirmed)"
 
-    def judge(self, subject: Subject, trace: Trace) -> Iterator[Finding]:
-        """Apply the rule to one subject."""
-        for wrong in self.check(subject, trace):
-            yield Finding(
-                self.id,
-                self.printed_clause,
-                wrong.level or self.level,
-                wrong.role or self.role,
-                frames_of(*wrong.records),
-                wrong.text,
-            )
+    def finding(self, wrong: Wrong) -> Finding:
+        """What the check yielded, as a finding of this rule."""
+        return Finding(
+            self.id,
+            self.printed_clause,
+            wrong.level or self.level,
+            wrong.role or self.role,
+            frames_of(*wrong.records),
+            wrong.text,
+        )
 
 
 def frames_of(first: Record | None = None, *others: Record) -> tuple[int, ...]:

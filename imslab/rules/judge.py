@@ -24,15 +24,13 @@ def judge(trace: Trace, rules: Iterable[Rule] | None = None) -> list[Finding]:
     court = _Court(trace)
     for record in trace.records:
         if isinstance(record, SipRecord):
-            for rule in bench.for_sip(record):
-                court.hear(rule, record)
+            court.hear(bench.for_sip(record), record)
         elif isinstance(record, DiameterRecord):
-            for rule in bench.for_diameter(record):
-                court.hear(rule, record)
+            court.hear(bench.for_diameter(record), record)
     for kind, subjects in (("sa", trace.sas), ("registration", trace.registrations), ("trace", (None,))):
         for rule in bench.others.get(kind, ()):
             for subject in subjects:
-                court.hear(rule, subject)
+                court.hear((rule,), subject)
     order = {level: place for place, level in enumerate(Level)}
     return sorted(
         court.findings, key=lambda finding: (finding.records[0] if finding.records else 0, order[finding.level])
@@ -51,17 +49,20 @@ class _Court:
         """All of them, in the order in which they were found."""
         return list(self._findings.values())
 
-    def hear(self, rule: Rule, subject: Subject) -> None:
-        """Apply a rule to one subject."""
-        try:
-            for finding in rule.judge(subject, self._trace):
-                self._keep(finding, subject)
-        except PeerError as error:
-            if isinstance(subject, SipRecord | DiameterRecord):
-                frames = frames_of(subject)
-                self._keep(
-                    Finding(UNREADABLE, error.clause, Level.WARNING, subject.sender, frames, error.reason), subject
-                )
+    def hear(self, rules: Iterable[Rule], subject: Subject) -> None:
+        """Apply rules to one subject."""
+        trace = self._trace
+        for rule in rules:
+            try:
+                # nearly always there is nothing wrong: whatever is done here is done a million times
+                for wrong in rule.check(subject, trace):
+                    self._keep(rule.finding(wrong), subject)
+            except PeerError as error:
+                if isinstance(subject, SipRecord | DiameterRecord):
+                    frames = frames_of(subject)
+                    self._keep(
+                        Finding(UNREADABLE, error.clause, Level.WARNING, subject.sender, frames, error.reason), subject
+                    )
 
     def _keep(self, finding: Finding, subject: Subject) -> None:
         # two that say the same of one message, and of its retransmissions, are one

@@ -62,7 +62,7 @@ def test_a_finding_has_the_rules_word_unless_the_check_says_otherwise() -> None:
         yield Wrong("other", role=Role.HSS, level=Level.NOTE)
 
     rule = Rule("X-1", "29.228 1", Role.UE, Level.WARNING, Basis.UNREAD, "t", "trace", check)
-    assert list(rule.judge(None, Trace([]))) == [
+    assert [rule.finding(wrong) for wrong in check(None, Trace([]))] == [
         Finding("X-1", "29.228 1 (unconfirmed)", Level.WARNING, Role.UE, (4, 5, 2), "plain"),
         Finding("X-1", "29.228 1 (unconfirmed)", Level.NOTE, Role.HSS, (), "other"),
     ]
