@@ -85,17 +85,16 @@ class Agreement:
     ends: float = 0.0
     bare: bool = False
 
-    @property
-    def key(self) -> Endpoint:
-        """What stays the same over all sets of one UE: its protected server port (33.203 7.1)."""
-        return Endpoint(self.ue, self.client.port_s)
+    #: What stays the same over all sets of one UE: its protected server port (33.203 7.1).
+    key: Endpoint = field(init=False)
+    #: SPI, source and destination of the four SAs, in the order of `imslab.core.sa`.
+    flows: tuple[tuple[int, Endpoint, Endpoint], ...] = field(init=False)
 
-    @property
-    def flows(self) -> tuple[tuple[int, Endpoint, Endpoint], ...]:
-        """SPI, source and destination of the four SAs, in the order of `imslab.core.sa`."""
+    def __post_init__(self) -> None:
         uc, us = Endpoint(self.ue, self.client.port_c), Endpoint(self.ue, self.client.port_s)
         pc, ps = Endpoint(self.pcscf, self.server.port_c), Endpoint(self.pcscf, self.server.port_s)
-        return (
+        self.key = us
+        self.flows = (
             (self.server.spi_s, uc, ps),
             (self.client.spi_c, ps, uc),
             (self.client.spi_s, pc, us),

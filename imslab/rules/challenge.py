@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from functools import lru_cache
 
 from imslab.aka.digest import parse_auts, split_nonce
 from imslab.core.errors import PeerError
@@ -26,12 +27,12 @@ from imslab.rules.reading import (
     place,
     quiet,
     shown,
+    sides_in,
     top_via,
     what,
 )
 from imslab.sip.fields.digest import DigestCredentials
 from imslab.sip.fields.security import SecurityMechanism, same_list
-from imslab.trace.associations import read_side
 from imslab.trace.model import Hop, NodeRecord, Role, SipRecord
 from imslab.trace.registration import Autn, Registration, Response
 from imslab.trace.trace import Trace
@@ -49,6 +50,7 @@ class Reaction(StrEnum):
     MAC_FAILURE = "MAC failure"
 
 
+@lru_cache(256)
 def reaction(record: SipRecord) -> Reaction | None:
     """What a REGISTER says of a challenge; None when it says nothing."""
     given = credentials(record.message)
@@ -367,8 +369,7 @@ def _report(record: SipRecord, challenge: Challenge, trace: Trace) -> Iterator[W
     if not record.message.has("Security-Client"):
         yield Wrong("the report of a failure has no Security-Client", record)
     before = challenge.agreement.client
-    for mechanism in mechanisms(record.message, "Security-Client")[:1]:
-        now = read_side(mechanism)
+    for now in sides_in(record.message, "Security-Client")[:1]:
         same = [
             f"{name}={value}"
             for name, value, old in (
@@ -449,10 +450,10 @@ def _answers_without_agreement(record: SipRecord, trace: Trace, *, missing: bool
         return
     challenge = found[0]
     offered = mechanisms(challenge.request.message, "Security-Client")
-    listed = mechanisms(challenge.response.message, "Security-Server")
+    listed = sides_in(challenge.response.message, "Security-Server")
     if not offered or bool(listed) is missing:
         return
     if missing:
         yield Wrong("an answer to a challenge without Security-Server", record, challenge.response)
-    elif all(0 in read_side(each)[:4] or not read_side(each).alg for each in listed):
+    elif all(0 in each[:4] or not each.alg for each in listed):
         yield Wrong("an answer to a challenge whose Security-Server is incomplete", record, challenge.response)

@@ -329,8 +329,8 @@ def sas_belong_to_one_user(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     if record.sender is not Role.UE or agreement is None or not impi:
         return
     owner = agreement.challenge.registration.impi
-    taken = _taken(record, trace)
-    if owner and owner != impi and taken is not None:
+    taken = _taken(record, trace) if owner and owner != impi else None
+    if taken is not None:
         text = f"REGISTER of {shown(impi)} inside the SAs of {shown(owner)} is taken: {what(taken)}"
         yield Wrong(text, taken, record)
 
@@ -344,8 +344,10 @@ def source_address_is_that_of_the_via(record: SipRecord, trace: Trace) -> Iterat
     if any((each.params.get("mod") or "").lower() == "udp-enc-tun" for each in agreement.listed):
         return
     via = top_via(record.message)
+    if via is None or host_is(via.host, record.src.host) is not False:
+        return
     taken = _taken(record, trace)
-    if via is not None and host_is(via.host, record.src.host) is False and taken is not None:
+    if taken is not None:
         text = f"REGISTER from {record.src.host} whose Via names {shown(via.host)} is taken: {what(taken)}"
         yield Wrong(text, taken, record)
 

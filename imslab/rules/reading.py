@@ -7,7 +7,7 @@ other messages it reads with these, since nobody is to be blamed here for what a
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeVar
 
 from imslab.core.errors import PeerError
@@ -18,6 +18,7 @@ from imslab.sip.fields.security import SecurityMechanism
 from imslab.sip.fields.via import Via
 from imslab.sip.message import Message
 from imslab.sip.uri import Uri
+from imslab.trace.associations import Side, read_side
 from imslab.trace.model import Record, SipRecord
 from imslab.trace.trace import method_of, status_of
 
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 #: Where SIP is spoken when no port is written (RFC 3261 19.1.2).
 SIP_PORT = 5060
+#: How many messages' readings are kept: all rules look at one message before any looks at the next.
+_KEPT = 256
 #: How much of a peer's text a finding quotes.
 QUOTED = 80
 
@@ -37,18 +40,27 @@ def quiet(read: Callable[[], T]) -> T | None:
         return None
 
 
+@lru_cache(_KEPT)
 def mechanisms(message: Message, header: str) -> list[SecurityMechanism]:
     """The ipsec-3gpp entries of Security-Client, -Server or -Verify; none where the header cannot be read."""
     found = quiet(lambda: [SecurityMechanism.parse(each) for each in message.values(header)])
     return [each for each in found or () if each.is_ipsec_3gpp]
 
 
+@lru_cache(_KEPT)
+def sides_in(message: Message, header: str) -> list[Side]:
+    """The values of those entries; 0 or "" for what is missing or malformed."""
+    return [read_side(each) for each in mechanisms(message, header)]
+
+
+@lru_cache(_KEPT)
 def credentials(message: Message) -> DigestCredentials | None:
     """The Authorization of a request: one for AKA if there is one."""
     found = quiet(lambda: message.authorization) or []
     return next((each for each in found if is_aka(each)), found[0] if found else None)
 
 
+@lru_cache(_KEPT)
 def challenge(message: Message) -> DigestChallenge | None:
     """The challenge of a 401: one for AKA if there is one."""
     found = quiet(lambda: message.www_authenticate) or []
@@ -65,11 +77,13 @@ def param(params: DigestChallenge | DigestCredentials, name: str) -> str | None:
     return quiet(lambda: params.get(name))
 
 
+@lru_cache(_KEPT)
 def contacts(message: Message) -> list[Contact]:
     """The contacts; none where they cannot be read."""
     return quiet(lambda: message.contact) or []
 
 
+@lru_cache(_KEPT)
 def leaves(message: Message) -> bool:
     """True for a REGISTER that removes bindings (RFC 3261 10.2.2): every contact has an expiry of zero."""
     found = contacts(message)
@@ -87,6 +101,7 @@ def cseq_number(message: Message) -> int | None:
     return None if found is None else found.number
 
 
+@lru_cache(_KEPT)
 def is_emergency(message: Message) -> bool:
     """True for a registration for emergency calls, or a request to an emergency service (24.229 7.2A.13, RFC 5031)."""
     if message.is_request and getattr(message, "uri", "").lower().startswith("urn:service:sos"):

@@ -14,17 +14,16 @@ from imslab.rules.reading import (
     cseq_number,
     is_emergency,
     leaves,
-    mechanisms,
     order,
     param,
     place,
     quiet,
     shown,
+    sides_in,
     what,
 )
 from imslab.sip.fields.security import same_list
 from imslab.sip.message import Message
-from imslab.trace.associations import read_side
 from imslab.trace.model import Hop, Role, SipRecord
 from imslab.trace.registration import Registration
 from imslab.trace.trace import Trace, status_of
@@ -147,8 +146,7 @@ def refresh_offers_new_sas(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
         yield Wrong("refresh without Security-Client", record)
         return
     before = found[0].agreement
-    for mechanism in mechanisms(record.message, "Security-Client")[:1]:
-        side = read_side(mechanism)
+    for side in sides_in(record.message, "Security-Client")[:1]:
         again = sorted({side.spi_c, side.spi_s} & {before.client.spi_c, before.client.spi_s} - {0})
         if again:
             used = ", ".join(str(each) for each in again)

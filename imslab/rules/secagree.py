@@ -13,9 +13,9 @@ from imslab.ipsec.sa import AES_GCM, CLEAR_PORTS, COMBINATIONS, FIRST_SPI, HMAC_
 from imslab.rules.agreements import Agreement, gm_of
 from imslab.rules.challenge import Reaction, reaction
 from imslab.rules.clauses import Basis, Level, Wrong, on_sip
-from imslab.rules.reading import leaves, mechanisms, order, shown, what
+from imslab.rules.reading import leaves, mechanisms, order, shown, sides_in, what
 from imslab.sip.fields.security import SecurityMechanism, same_list
-from imslab.trace.associations import Side, read_side
+from imslab.trace.associations import Side
 from imslab.trace.model import Hop, Role, SipRecord
 from imslab.trace.trace import Trace, status_of
 
@@ -35,14 +35,22 @@ def _offers(record: SipRecord, trace: Trace) -> list[SecurityMechanism]:
         return []
     if gm_of(trace).answers(record) is not None and reaction(record) is Reaction.ANSWER:
         return []
-    return [each for each in message.security_client if each.is_ipsec_3gpp]
+    return mechanisms(message, "Security-Client")
+
+
+def _offered(record: SipRecord, trace: Trace) -> list[Side]:
+    """The same as values."""
+    return sides_in(record.message, "Security-Client") if _offers(record, trace) else []
 
 
 def _lists(record: SipRecord) -> list[SecurityMechanism]:
     """The ipsec-3gpp entries that a P-CSCF lists in a challenge."""
-    if record.receiver is not Role.UE:
-        return []
-    return [each for each in record.message.security_server if each.is_ipsec_3gpp]
+    return mechanisms(record.message, "Security-Server") if record.receiver is Role.UE else []
+
+
+def _listed(record: SipRecord) -> list[Side]:
+    """The same as values."""
+    return sides_in(record.message, "Security-Server") if record.receiver is Role.UE else []
 
 
 # ------------------------------------------------------------------------------------------------------ Security-Client
@@ -51,8 +59,9 @@ def _lists(record: SipRecord) -> list[SecurityMechanism]:
 @on_sip("SEC-01", "33.203 Annex H", role=Role.UE, hop=Hop.GM, method="REGISTER", request=True)
 def offer_is_well_formed(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """Security-Client: each ipsec-3gpp entry has alg, SPIs and ports, and all entries have the same ones."""
-    offered = _offers(record, trace)
-    yield from _entries_are_well_formed(record, "Security-Client", offered)
+    if record.sender is Role.UE and record.message.has("Security-Client"):
+        _ = record.message.security_client  # what cannot be read at all is a finding too
+    yield from _entries_are_well_formed(record, "Security-Client", _offers(record, trace))
 
 
 def _entries_are_well_formed(record: SipRecord, header: str, entries: Sequence[SecurityMechanism]) -> Iterator[Wrong]:
@@ -63,7 +72,7 @@ def _entries_are_well_formed(record: SipRecord, header: str, entries: Sequence[S
     for complaint, numbers in complaints.items():
         told = ", ".join(str(each) for each in numbers)
         yield Wrong(f"{header}, entry {told} of {len(entries)}: {complaint}", record)
-    ends = {read_side(each)[:4] for each in entries}
+    ends = {each[:4] for each in sides_in(record.message, header)}
     if len(ends) > 1:
         yield Wrong(f"{header}: {len(ends)} different sets of SPIs and ports, expected one", record)
     written = [(name, each.params.get(name) or "") for each in entries for name in _NUMBERS[:2]]
@@ -97,15 +106,14 @@ def _complaints(entry: SecurityMechanism) -> Iterator[str]:
 @on_sip("SEC-02", "33.203 Annex H", role=Role.UE, hop=Hop.GM, method="REGISTER", request=True)
 def offer_names_known_algorithms(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """Security-Client names no algorithm that Annex H does not know."""
-    strange = _strange(_offers(record, trace))
+    strange = _strange(_offered(record, trace))
     if strange:
         yield Wrong(f"Security-Client offers {', '.join(strange)}: no token of Annex H in any release", record)
 
 
-def _strange(entries: Sequence[SecurityMechanism]) -> list[str]:
+def _strange(sides: Sequence[Side]) -> list[str]:
     found: dict[str, None] = {}
-    for entry in entries:
-        side = read_side(entry)
+    for side in sides:
         if side.alg and side.alg not in _ALGS:
             found[f"alg={shown(side.alg)}"] = None
         if side.ealg not in _EALGS:
@@ -116,7 +124,7 @@ def _strange(entries: Sequence[SecurityMechanism]) -> list[str]:
 @on_sip("SEC-03", "33.203 7.1", role=Role.UE, level=Level.WARNING, hop=Hop.GM, method="REGISTER", request=True)
 def offer_has_what_all_support(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """Security-Client offers hmac-sha-1-96, which every release knows, or something newer."""
-    sides = [read_side(each) for each in _offers(record, trace)]
+    sides = _offered(record, trace)
     retired = sorted({each.alg for each in sides} & _RETIRED)
     if retired and not any(each.alg in _ALGS - _RETIRED for each in sides):
         yield Wrong(f"Security-Client offers {retired[0]} alone: expected {HMAC_SHA_1_96} too", record)
@@ -125,16 +133,15 @@ def offer_has_what_all_support(record: SipRecord, trace: Trace) -> Iterator[Wron
 @on_sip("ADD-09", "33.203 5.1.3", role=Role.UE, hop=Hop.GM, method="REGISTER", request=True)
 def offer_has_a_cipher(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """The UE always offers encryption, whether the P-CSCF uses it or not."""
-    offered = _offers(record, trace)
-    if offered and all(read_side(each).ealg == NULL for each in offered):
+    offered = _offered(record, trace)
+    if offered and all(each.ealg == NULL for each in offered):
         yield Wrong("Security-Client offers no cipher: ealg is null or absent in every entry", record)
 
 
 @on_sip("SPI-01", "33.203 7.1", role=Role.UE, hop=Hop.GM, method="REGISTER", request=True)
 def ue_spis_are_fit(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """The UE's SPIs differ from each other and from those of its last negotiation, and are not reserved."""
-    for mechanism in _offers(record, trace)[:1]:
-        side = read_side(mechanism)
+    for side in _offered(record, trace)[:1]:
         yield from _spis_are_fit(record, side)
         if gm_of(trace).is_initial(record):
             for before in gm_of(trace).latest_agreements(record):
@@ -157,8 +164,8 @@ def _spis_are_fit(record: SipRecord, side: Side) -> Iterator[Wrong]:
 @on_sip("SPI-07", "33.203 7.1", role=Role.UE, hop=Hop.GM, method="REGISTER", request=True)
 def ue_ports_are_fit(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """The UE's protected ports are not 5060 or 5061, and not the same."""
-    for mechanism in _offers(record, trace)[:1]:
-        yield from _ports_are_fit(record, read_side(mechanism))
+    for side in _offered(record, trace)[:1]:
+        yield from _ports_are_fit(record, side)
 
 
 def _ports_are_fit(record: SipRecord, side: Side) -> Iterator[Wrong]:
@@ -176,8 +183,7 @@ def ue_server_port_stays(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     live = gm.agreement_of(record)
     if live is None or not live.stands(record) or leaves(record.message):
         return
-    for mechanism in _offers(record, trace)[:1]:
-        side = read_side(mechanism)
+    for side in _offered(record, trace)[:1]:
         if side.port_s and side.port_s != live.client.port_s:
             text = f"port-s={side.port_s}, before it was {live.client.port_s}: expected it to stay"
             yield Wrong(text, record, live.challenge.request)
@@ -192,6 +198,8 @@ def ue_server_port_stays(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
 def list_is_complete(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """The 401 has a Security-Server whose entries have alg, SPIs and ports."""
     found = gm_of(trace).challenge_in(record)
+    if record.message.has("Security-Server"):
+        _ = record.message.security_server  # what cannot be read at all is a finding too
     listed = _lists(record)
     if listed:
         yield from _entries_are_well_formed(record, "Security-Server", listed)
@@ -203,8 +211,7 @@ def list_is_complete(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
 @on_sip("ADD-01", "33.203 7.2", role=Role.PCSCF, hop=Hop.GM, status=401)
 def list_is_full(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """Security-Server lists every combination that the P-CSCF supports, ciphers too, against bidding down."""
-    listed = _lists(record)
-    pairs = dict.fromkeys((read_side(each).alg, read_side(each).ealg) for each in listed)
+    pairs = dict.fromkeys((each.alg, each.ealg) for each in _listed(record))
     if len(pairs) == 1:
         alg, ealg = next(iter(pairs))
         yield Wrong(
@@ -227,12 +234,12 @@ def combinations_are_legal(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """Integrity without encryption or with it, but alg null only with aes-gcm and aes-gcm only with alg null."""
     message = record.message
     if message.is_request and message.has("Security-Client"):
-        entries, header = _offers(record, trace), "Security-Client"
+        sides, header = _offered(record, trace), "Security-Client"
     elif message.has("Security-Server") and status_of(record) == 401:
-        entries, header = _lists(record), "Security-Server"
+        sides, header = _listed(record), "Security-Server"
     else:
         return
-    for alg, ealg in dict.fromkeys((read_side(each).alg, read_side(each).ealg) for each in entries):
+    for alg, ealg in dict.fromkeys((each.alg, each.ealg) for each in sides):
         known = alg in _ALGS and ealg in _EALGS
         if known and (alg == NULL) is not (ealg == AES_GCM) and not is_legal(alg, ealg):
             yield Wrong(f"{header}: alg={alg} with ealg={ealg}", record, role=record.sender)
@@ -247,7 +254,7 @@ def retired_algorithms_are_not_preferred(record: SipRecord, trace: Trace) -> Ite
         return
     chosen = agreement.server
     retired = [each for each in (chosen.alg, chosen.ealg) if each in _RETIRED]
-    offered = [read_side(each) for each in agreement.offered]
+    offered = sides_in(found.request.message, "Security-Client")
     better = next(
         (each for each in offered if is_legal(each.alg, each.ealg) and not {each.alg, each.ealg} & _RETIRED), None
     )
@@ -262,8 +269,7 @@ def pcscf_spis_are_fit(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """The P-CSCF's SPIs differ from each other, from the UE's, and from those of standing SAs, and are not reserved."""
     gm = gm_of(trace)
     found = gm.challenge_in(record)
-    for mechanism in _lists(record)[:1]:
-        side = read_side(mechanism)
+    for side in _listed(record)[:1]:
         yield from _spis_are_fit(record, side)
         if found is None or found.agreement is None:
             continue
@@ -307,8 +313,8 @@ def _replaced(agreement: Agreement, trace: Trace) -> list[Agreement]:
 @on_sip("SPI-06", "33.203 7.1", role=Role.PCSCF, hop=Hop.GM, status=401)
 def pcscf_ports_are_fit(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """The P-CSCF's protected ports are not 5060 or 5061, and not the same."""
-    for mechanism in _lists(record)[:1]:
-        yield from _ports_are_fit(record, read_side(mechanism))
+    for side in _listed(record)[:1]:
+        yield from _ports_are_fit(record, side)
 
 
 @on_sip("SPI-09", "33.203 7.4.0", role=Role.PCSCF, hop=Hop.GM, status=401)
