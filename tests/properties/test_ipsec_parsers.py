@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable
-from contextlib import suppress
-
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imslab.core.entropy import SeededEntropy
-from imslab.core.errors import ImslabError, PeerError
+from imslab.core.errors import ImslabError
 from imslab.core.flow import Endpoint
 from imslab.core.sa import Sa
 from imslab.ipsec.esp import EspError, Opener, Sealer
@@ -20,40 +15,14 @@ from imslab.ipsec.packet import (
     IpPacket,
     Reassembler,
     build_ip,
-    build_tcp,
-    build_udp,
     fragment_ip,
-    mss_option,
-    parse_ip,
-    parse_tcp,
-    parse_udp,
-    tcp_options,
 )
 from imslab.ipsec.sa import COMBINATIONS
+from tests.properties.readers import P4, P6, U4, U6, read_packet
 
-U4, P4 = bytes((192, 0, 2, 1)), bytes((192, 0, 2, 2))
-U6, P6 = b"\x20\x01\x0d\xb8" + bytes(11) + b"\1", b"\x20\x01\x0d\xb8" + bytes(11) + b"\2"
 SAS = [
     Sa(4660, Endpoint("192.0.2.1", 1), Endpoint("192.0.2.2", 2), alg, ealg, bytes(range(16)), bytes(range(16, 32)))
     for alg, ealg in COMBINATIONS
-]
-
-
-def read_all(octets: bytes) -> None:
-    """All parsers over the same octets."""
-    for parse in READERS:
-        with suppress(PeerError):
-            parse(octets)
-
-
-READERS: list[Callable[[bytes], object]] = [
-    parse_ip,
-    lambda octets: parse_ip(octets, check=True),
-    lambda octets: parse_udp(octets, U4, P4),
-    lambda octets: parse_udp(octets, U6, P6, check=False),
-    lambda octets: parse_tcp(octets, U4, P4),
-    lambda octets: parse_tcp(octets, U6, P6, check=False).mss,
-    tcp_options,
 ]
 
 
@@ -61,13 +30,13 @@ READERS: list[Callable[[bytes], object]] = [
 @given(st.binary(max_size=200))
 @example(b"")
 def test_any_octets(octets: bytes) -> None:
-    read_all(octets)
+    read_packet(octets)
 
 
 @settings(max_examples=200)
 @given(st.sampled_from([b"\x45", b"\x46", b"\x4f", b"\x60\0\0\0\0"]), st.binary(max_size=200))
 def test_octets_that_begin_like_ip(first: bytes, octets: bytes) -> None:
-    read_all(first + octets)
+    read_packet(first + octets)
 
 
 @settings(max_examples=200)
@@ -75,7 +44,7 @@ def test_octets_that_begin_like_ip(first: bytes, octets: bytes) -> None:
 def test_chains_of_extension_headers(chain: list[tuple[int, bytes]]) -> None:
     octets = b"".join(bytes((kind,)) + rest for kind, rest in chain)
     for first in (0, 43, 44, 60):
-        read_all(build_ip(U6, P6, first, octets))
+        read_packet(build_ip(U6, P6, first, octets))
 
 
 @settings(max_examples=200)
@@ -143,57 +112,3 @@ def test_any_plaintext_under_a_right_icv(sa: Sa, plaintext: bytes) -> None:
     opened = opener.open(packet)
     assert (opened.next_header, opened.payload) == (seen.next_header, seen.payload)
     assert plaintext.startswith(opened.payload)
-
-
-def mutated(chance: random.Random, octets: bytes) -> bytes:
-    """The octets after a few changes: bits turned, pieces cut, doubled or replaced, lengths that lie."""
-    changed = bytearray(octets)
-    for _ in range(chance.randint(1, 4)):
-        if not changed:
-            break
-        at = chance.randrange(len(changed))
-        match chance.randrange(5):
-            case 0:
-                changed[at] ^= 1 << chance.randrange(8)
-            case 1:
-                changed[at] = chance.choice((0, 1, 0x7F, 0x80, 0xFF))
-            case 2:
-                del changed[at : at + chance.randrange(1, 9)]
-            case 3:
-                changed[at:at] = changed[at : at + chance.randrange(1, 17)]
-            case _:
-                del changed[at:]
-    return bytes(changed)
-
-
-def test_mutations() -> None:
-    """60,000 spoilt packets, or as many as go into five seconds; fewer than a tenth of them would be a hang."""
-    seeds = [
-        build_ip(src, dst, protocol, payload)
-        for src, dst in ((U4, P4), (U6, P6))
-        for protocol, payload in (
-            (17, build_udp(src, dst, 5060, 6060, b"REGISTER")),
-            (6, build_tcp(src, dst, 1, 2, seq=3, flags=2, options=b"\1\1" + mss_option(1360), data=b"x")),
-            (0, bytes((60, 0, 1, 4, 0, 0, 0, 0, 44, 0, 1, 4, 0, 0, 0, 0, 17, 0, 0, 1, 0, 0, 0, 9)) + b"12345678"),
-            (50, Sealer(SAS[2], SeededEntropy(1)).seal(17, b"inside")),
-        )
-    ]
-    for whole in (build_ip(U4, P4, 17, bytes(200)), build_ip(U6, P6, 17, bytes(200))):
-        seeds += fragment_ip(whole, 96)
-    chance = random.Random(20)
-    reassembler = Reassembler(packets=8)
-    openers = [Opener(sa) for sa in SAS]
-    deadline = time.monotonic() + 5.0
-    done = 0
-    for number in range(60_000):
-        octets = mutated(chance, chance.choice(seeds))
-        with suppress(PeerError):
-            packet = reassembler.feed(parse_ip(octets), number / 1000)
-            if packet is not None:
-                read_all(packet.payload)
-                openers[number % len(openers)].inspect(packet.payload)
-        assert len(reassembler) <= 8
-        done += 1
-        if time.monotonic() > deadline:
-            break
-    assert done >= 6_000
