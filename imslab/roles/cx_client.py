@@ -205,3 +205,16 @@ class CxClient:
         if self._peer.is_closed:
             self.node.close_stream(self._flow)
             self.closed(self._peer.reason)
+
+
+def identity(text: str, what: str) -> str:
+    """An identity out of a SIP message, if it is fit for a UTF8String (RFC 6733 4.3.1). Raises PeerError when it is not.
+
+    what: the header that it came from.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        octets = text.encode("utf-8", "surrogateescape")
+        raise PeerError(f"{what}: an identity that is no UTF-8", clause="RFC 6733 4.3.1", octets=octets) from None
+    return text

@@ -47,7 +47,7 @@ from imslab.diameter.cx import (
     UserAuthorizationAnswer,
     UserAuthorizationRequest,
 )
-from imslab.roles.cx_client import ALARM, CxClient, CxConfig, Trouble
+from imslab.roles.cx_client import ALARM, CxClient, CxConfig, Trouble, identity
 from imslab.roles.proxy import Proxy
 from imslab.sip.message import Request, Response
 from imslab.sip.transaction import Transaction
@@ -156,7 +156,7 @@ class Icscf(Proxy):
 
     def _authorize(self, txn: Transaction, request: Request) -> None:
         """29.228 6.1.1: ask for the user's S-CSCF."""
-        public = request.to.uri.aor
+        public = identity(request.to.uri.aor, "To")
         credentials = request.authorization
         # 24.229 5.3.1.2: without Authorization, the private identity is derived from the public one.
         private = credentials[0].username if credentials and credentials[0].username else _private_of(public)
@@ -164,7 +164,7 @@ class Icscf(Proxy):
         leaving = _is_leaving(request)
         query = UserAuthorizationRequest(
             **self.cx.header(),
-            user_name=private,
+            user_name=identity(private, "Authorization"),
             public_identity=public,
             visited_network=networks[0] if networks else self.config.domain,
             authorization_type=UserAuthorizationType.DE_REGISTRATION if leaving else UserAuthorizationType.REGISTRATION,
@@ -250,7 +250,8 @@ class Icscf(Proxy):
 
     def _locate(self, txn: Transaction, request: Request) -> None:
         """29.228 6.1.4: ask who serves the addressee."""
-        query = LocationInfoRequest(**self.cx.header(), public_identity=request.request_uri.aor)
+        public = identity(request.request_uri.aor, "Request-URI")
+        query = LocationInfoRequest(**self.cx.header(), public_identity=public)
         self.cx.ask(query, LocationInfoAnswer, lambda answer: self._located(txn, request, answer))
 
     def _located(self, txn: Transaction, request: Request, answer: LocationInfoAnswer | Trouble) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from imslab.aka.digest import parse_auts
 from imslab.core.errors import PeerError
+from imslab.roles.cx_client import identity
 from imslab.sip.fields.address import Contact
 from imslab.sip.fields.digest import DigestCredentials
 from imslab.sip.message import Request
@@ -67,14 +68,14 @@ class Attempt:
 def read_attempt(txn: Transaction, realm: str) -> Attempt:
     """Read the REGISTER of a transaction. realm: whose credentials count. Raises PeerError."""
     request = txn.request
-    impu = request.to.uri.aor
+    impu = identity(request.to.uri.aor, "To")
     credentials = _credentials(request, realm)
     username = credentials.username if credentials else None
     return Attempt(
         txn,
         request,
         # 24.229 5.4.1.1: a public identity made of the private one gives it away (23.003 13.4B).
-        username or impu.partition(":")[2],
+        identity(username, "Authorization") if username else impu.partition(":")[2],
         impu,
         request.call_id,
         request.cseq.number,

@@ -410,3 +410,15 @@ def test_the_connection_to_the_hss_may_be_lost() -> None:
     bench.wire.give(bench.box, ev.Closed(flow.reversed, "reset"))
     assert bench.send(bench.register()) == []
     assert [each.status for each in bench.later(4.0)] == [200]
+
+
+def test_an_identity_that_is_no_text_is_refused() -> None:
+    """RFC 6733 4.3.1: it could not be put before the HSS."""
+    bench = Bench()
+    odd = "sip:\udcff@ims.example"
+    register = bench.register()
+    register.set("To", f"<{odd}>")
+    assert [each.status for each in bench.send(register)] == [400]
+    assert [each.status for each in bench.send(bench.register(auth=f'Digest username="{odd}"'))] == [400]
+    assert [each.status for each in bench.send(bench.message(odd))] == [400]
+    assert bench.hss.got == []

@@ -944,3 +944,12 @@ def test_no_key_is_told_to_humans() -> None:
     assert not any(secret in told for secret in secrets)
     assert item.ck is not None
     assert item.ck.hex() not in repr(bench.box.__dict__)
+
+
+@pytest.mark.parametrize("place", ["impi", "impu"])
+def test_an_identity_that_is_no_text_is_refused(place: str) -> None:
+    """RFC 6733 4.3.1: it could not be put before the HSS."""
+    bench = Bench()
+    phone = Phone(**{place: "sip:\udcff@ims.example"})
+    assert bench.one(phone.register()).status == 400
+    assert bench.hss.got == []
