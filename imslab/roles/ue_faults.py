@@ -47,6 +47,7 @@ for _name, _text in (
     ("ue-stays-away", "after a NOTIFY with deactivated the UE does not register again (24.229 5.1.1.7)"),
     ("ue-subscribes-briefly", "the subscription is asked for 3600 s (24.229 5.1.1.3)"),
     ("ue-takes-clear-answers", "answers to protected requests are taken in clear (33.203 7.4.1a)"),
+    ("ue-talks-in-clear", "requests leave from the unprotected port although SAs stand (33.203 7.1)"),
     ("ue-talks-early", "OPTIONS is sent on the temporary set before the 200 (33.203 7.4.1a)"),
     ("ue-two-attempts", "a second REGISTER is sent before the first is answered (24.229 5.1.1.2.1)"),
     ("ue-udp-always", "large requests go over UDP (RFC 3261 18.1.1)"),
@@ -162,7 +163,7 @@ def _private_token(request: Request) -> None:
     offers = request.values("Security-Client")
     if offers:
         private = re.sub("alg=[^;]+", "alg=hmac-sha-256-128", offers[-1], count=1)
-        request.set("Security-Client", ", ".join([*offers, private]))
+        request.set("Security-Client", ", ".join([*offers[:-1], private]))
 
 
 def _unpadded_spis(request: Request) -> None:
@@ -171,12 +172,61 @@ def _unpadded_spis(request: Request) -> None:
         request.set("Security-Client", re.sub(r"(spi-[cs])=0*(?=[0-9])", r"\1=", client))
 
 
+def _claim_protection(request: Request) -> None:
+    row = request.get("Authorization")
+    if row:
+        request.set("Authorization", f'{row}, integrity-protected="yes"')
+
+
+def _claim_provided_access(request: Request) -> None:
+    if request.has("P-Access-Network-Info"):
+        request.set("P-Access-Network-Info", f"{request.get('P-Access-Network-Info')};network-provided")
+
+
+def _forge_charging(request: Request) -> None:
+    request.set("P-Charging-Vector", "icid-value=forged")
+    request.set("P-Charging-Function-Addresses", "ccf=203.0.113.66")
+    request.set("P-Visited-Network-ID", '"forged.example.org"')
+
+
+def _name_another(credentials: DigestCredentials) -> None:
+    credentials.set("username", f"another.{credentials.username}")
+
+
+def _via_elsewhere(request: Request) -> None:
+    if request.has("Security-Verify"):
+        request.set("Via", re.sub(r" [^;]+;", " 203.0.113.77:5060;", request.get("Via") or "", count=1))
+
+
+def _unverified(request: Request) -> None:
+    request.remove("Security-Verify")
+
+
+def _unrepeated(request: Request) -> None:
+    if request.has("Security-Verify"):
+        request.remove("Security-Client")
+
+
+def _watch_neighbour(request: Request) -> None:
+    if request.method == "SUBSCRIBE" and request.to.tag is None:
+        own = request.uri
+        user = own.partition(":")[2].partition("@")[0]
+        if user.isdecimal():
+            request.uri = own.replace(user, f"{int(user) + 1:0{len(user)}d}", 1)
+            request.set("To", f"<{request.uri}>")
+
+
 def _without_agreement(request: Request) -> None:
     for name in ("Require", "Proxy-Require", "Security-Verify"):
         request.remove(name)
 
 
 for _name, _text, _alter in (
+    (
+        "ue-asserts-foreign",
+        "requests have a P-Asserted-Identity of somebody else (24.229 5.1.2A.1.1)",
+        _edit_inside(lambda request: request.set("P-Asserted-Identity", "<sip:somebody.else@example.org>")),
+    ),
     (
         "ue-auts-for-mac",
         "a wrong MAC is reported with auts (24.229 5.1.1.5.3)",
@@ -203,6 +253,16 @@ for _name, _text, _alter in (
         _edit_register(_drop_verify),
     ),
     (
+        "ue-claims-protection",
+        "REGISTER says integrity-protected itself (33.203 P.3)",
+        _edit_register(_claim_protection),
+    ),
+    (
+        "ue-claims-provided-access",
+        "P-Access-Network-Info says network-provided (RFC 7315 5.4)",
+        _edit_register(_claim_provided_access),
+    ),
+    (
         "ue-contact-elsewhere",
         "Contact names another address (24.229 5.1.1.2.1)",
         _edit_register(_contact_elsewhere),
@@ -211,6 +271,16 @@ for _name, _text, _alter in (
         "ue-count-without-qop",
         "nc and cnonce are sent without qop (RFC 2617 3.2.2)",
         _edit_proof(_count_without_qop),
+    ),
+    (
+        "ue-forges-charging",
+        "REGISTER has charging and visited-network headers (24.229 4.4)",
+        _edit_register(_forge_charging),
+    ),
+    (
+        "ue-names-another",
+        "a REGISTER with a response names another user (33.203 7.1 rule 4)",
+        _edit_proof(_name_another),
     ),
     (
         "ue-no-access-info",
@@ -258,14 +328,34 @@ for _name, _text, _alter in (
         _edit_register(_without("Security-Client")),
     ),
     (
+        "ue-no-second-offer",
+        "the REGISTER with the response has no Security-Client (24.229 5.1.1.5.1)",
+        _edit_register(_unrepeated),
+    ),
+    (
+        "ue-no-verify",
+        "REGISTER has no Security-Verify (24.229 5.1.1.5.1)",
+        _edit_register(_unverified),
+    ),
+    (
+        "ue-prefers-foreign",
+        "P-Preferred-Identity is somebody else's (24.229 5.1.2A.1.1)",
+        _edit_inside(lambda request: request.set("P-Preferred-Identity", "<sip:somebody.else@example.org>")),
+    ),
+    (
         "ue-private-token",
         "hmac-sha-256-128 is offered, which nobody has specified (33.203 Annex H)",
         _edit_register(_private_token),
     ),
     (
+        "ue-requires-unknown",
+        "REGISTER requires an option that nobody knows (RFC 3261 8.1.1.9)",
+        _edit_register(lambda request: request.add("Require", "levitation")),
+    ),
+    (
         "ue-route-in-register",
         "REGISTER has a Route beyond the P-CSCF (34.229-1 A.1.1)",
-        _edit_register(lambda request: request.add("Route", "<sip:scscf.example.org;lr>")),
+        _edit_register(lambda request: request.add("Route", "<sip:203.0.113.99;lr>")),
     ),
     (
         "ue-short-expires",
@@ -291,6 +381,21 @@ for _name, _text, _alter in (
         "ue-user-in-request-uri",
         "the Request-URI of REGISTER has a user part (24.229 5.1.1.2.1)",
         _edit_register(_user_in_request_uri),
+    ),
+    (
+        "ue-via-elsewhere",
+        "the Via of a protected REGISTER names another address (33.203 7.1 rule 2)",
+        _edit_register(_via_elsewhere),
+    ),
+    (
+        "ue-watches-neighbour",
+        "the subscription is to the registration state of the next IMSI (24.229 5.1.1.3)",
+        _edit_inside(_watch_neighbour),
+    ),
+    (
+        "ue-writes-path",
+        "REGISTER has a Path (RFC 3327 5.1)",
+        _edit_register(lambda request: request.add("Path", "<sip:203.0.113.66;lr>")),
     ),
     (
         "ue-wrong-auts",

@@ -109,7 +109,7 @@ class UeSpeech(UeTraffic):
         routes: those of a dialog; None for a request outside of any. None when a fault swallowed it. Only to be called
         with a registration.
         """
-        sas = self.sas.established
+        sas = self.sas.established if "ue-talks-in-clear" not in self.faults else None
         request = Request(method, uri, [*self.common_rows(method, routes, sas), *headers], body)
         return self.send(request, then, Asked.OTHER, sas)
 

@@ -205,7 +205,9 @@ class UeTraffic(SipNode, ABC):
         sas = self.sets.get(arrival.sas) if arrival.sas is not None else None
         if sas is None or arrival.flow.transport.is_stream:
             return super().reply_flow(request, arrival)
-        if self.config.profile.udp_answers == "server" or "ue-answers-from-server-port" in self.faults:
+        if "ue-answers-from-server-port" in self.faults:
+            return arrival.flow  # back the way it came, as over TCP
+        if self.config.profile.udp_answers == "server":
             port = request.via[0].port or 5060
             return Flow(Transport.UDP, Endpoint(self.host, sas.offer.port_s), Endpoint(sas.pcscf, port))
         return sas.flow(Transport.UDP, self.host)

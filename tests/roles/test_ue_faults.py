@@ -51,11 +51,15 @@ SEEN: dict[str, Check] = {
     "ue-changes-offer": lambda lab: first(lab).rows("Security-Client") != second(lab).rows("Security-Client"),
     "ue-changes-realm": lambda lab: DOMAIN.upper() in credentials(lab),
     "ue-changes-verify": lambda lab: len(second(lab).security_verify) == 1,
+    "ue-claims-protection": lambda lab: "integrity-protected" in credentials(lab),
+    "ue-claims-provided-access": lambda lab: second(lab).p_access_network_info[0].network_provided,
     "ue-clear-port-in-contact": lambda lab: second(lab).contact[0].uri.port == 5060,
     "ue-clear-port-in-via": lambda lab: second(lab).via[0].port == 5060,
     "ue-contact-elsewhere": lambda lab: first(lab).contact[0].uri.host != UE_HOST,
     "ue-count-without-qop": lambda lab: "nc=" in credentials(lab),
     "ue-cseq-stands": lambda lab: second(lab).cseq.number == 1,
+    "ue-forges-charging": lambda lab: first(lab).p_visited_network_id == ["forged.example.org"],
+    "ue-names-another": lambda lab: second(lab).authorization[0].username != first(lab).authorization[0].username,
     "ue-never-subscribes": lambda lab: not lab.sent("SUBSCRIBE"),
     "ue-no-access-info": lambda lab: not second(lab).has("P-Access-Network-Info"),
     "ue-no-cipher": lambda lab: {each.ealg for each in first(lab).security_client} == {"null"},
@@ -66,8 +70,11 @@ SEEN: dict[str, Check] = {
     "ue-no-require": lambda lab: not first(lab).require,
     "ue-no-rport": lambda lab: "rport" not in first(lab).via[0].params,
     "ue-no-security-client": lambda lab: not first(lab).has("Security-Client"),
+    "ue-no-second-offer": lambda lab: not second(lab).has("Security-Client"),
+    "ue-no-verify": lambda lab: not second(lab).has("Security-Verify"),
     "ue-port-5061": lambda lab: offer_of(first(lab)).get("port-c") == 5061,
     "ue-private-token": lambda lab: "hmac-sha-256-128" in (first(lab).get("Security-Client") or ""),
+    "ue-requires-unknown": lambda lab: "levitation" in first(lab).require,
     "ue-reserved-spis": lambda lab: offer_of(first(lab)).get("spi-c", 999) < 256,
     "ue-route-in-register": lambda lab: first(lab).has("Route"),
     "ue-short-expires": lambda lab: first(lab).expires == 3600,
@@ -79,6 +86,8 @@ SEEN: dict[str, Check] = {
     "ue-udp-always": lambda lab: second(lab).via[0].transport == "UDP",
     "ue-unpadded-spis": lambda lab: any(len(each.params["spi-c"] or "") < 10 for each in first(lab).security_client),
     "ue-user-in-request-uri": lambda lab: "@" in first(lab).uri,
+    "ue-via-elsewhere": lambda lab: second(lab).via[0].host != UE_HOST,
+    "ue-writes-path": lambda lab: bool(first(lab).path),
     "ue-wrong-response": lambda lab: not lab.emitted.count("registered"),
 }
 
@@ -225,6 +234,7 @@ def run_late(lab: UeLab) -> bool:
 STAGED: dict[str, Check] = {
     "ue-answers-clear-requests": run_clear_request,
     "ue-answers-from-server-port": run_server_port,
+    "ue-asserts-foreign": lambda lab: registered(lab) and message(lab).has("P-Asserted-Identity"),
     "ue-auts-for-mac": run_auts_for_mac,
     "ue-drops-old-set": lambda lab: len(run_reregister(lab).ue.sets) == 1,
     "ue-ignores-min-expires": run_ignores_min_expires,
@@ -243,6 +253,9 @@ STAGED: dict[str, Check] = {
     "ue-port-s-moves": lambda lab: (
         offer_of(run_reregister(lab).sent("REGISTER")[2])["port-s"] != offer_of(first(lab))["port-s"]
     ),
+    "ue-prefers-foreign": lambda lab: (
+        registered(lab) and message(lab).get("P-Preferred-Identity") == "<sip:somebody.else@example.org>"
+    ),
     "ue-refreshes-in-clear": lambda lab: clear(run_reregister(lab), 2),
     "ue-refreshes-late": run_late,
     "ue-refreshes-without-proof": lambda lab: run_reregister(lab).sent("REGISTER")[2].authorization[0].response == "",
@@ -259,6 +272,8 @@ STAGED: dict[str, Check] = {
     "ue-stays-away": lambda lab: run_ended(lab, "deactivated") == 2,
     "ue-subscribes-briefly": lambda lab: registered(lab) and lab.sent("SUBSCRIBE")[0].expires == 3600,
     "ue-takes-clear-answers": run_clear_answer,
+    "ue-talks-in-clear": lambda lab: registered(lab) and lab.sends("SUBSCRIBE")[-1].flow.remote.port == 5060,
+    "ue-watches-neighbour": lambda lab: registered(lab) and lab.sent("SUBSCRIBE")[0].uri != IMPU,
     "ue-wrong-auts": run_wrong_auts,
 }
 
