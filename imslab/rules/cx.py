@@ -482,7 +482,7 @@ def question_for_vectors_is_whole(record: DiameterRecord, trace: Trace) -> Itera
         return
     if mar.number_items == 0:
         yield Wrong("MAR asks for 0 vectors", record)
-    scheme = mar.item.scheme
+    scheme = None if mar.item is None else mar.item.scheme
     if scheme is None:
         yield Wrong("MAR without SIP-Authentication-Scheme", record)
         return
