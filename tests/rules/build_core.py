@@ -226,6 +226,13 @@ class Story:
     def _in_order(self) -> list[Step]:
         return sorted(self.steps.values(), key=lambda step: step.time)
 
+    def _learn(self, message: DiameterMessage) -> None:
+        """Take the keys out of an MAA, as a dissector does."""
+        for each in message.find_all(612, 10415):
+            inner = {one.code: one.data for one in each.children}
+            if inner.keys() >= {609, 610, 625, 626}:
+                self.keys.learn(inner[609][:16], inner[625], inner[626], inner[610], "MAA")
+
     def trace(self) -> Trace:
         """The trace that shows all this."""
         records: list[Record] = []
@@ -233,8 +240,9 @@ class Story:
         for number, step in enumerate(self._in_order(), 1):
             where: dict[str, Any] = {"time": step.time, "frames": (number,), "src": step.src, "dst": step.dst}
             if isinstance(step.message, DiameterMessage):
-                octets = step.message.encode()
-                records.append(DiameterRecord(**where, transport=TCP, message=parse_diameter(octets)))
+                heard = parse_diameter(step.message.encode())
+                records.append(DiameterRecord(**where, transport=TCP, message=heard))
+                self._learn(heard)
                 continue
             message = parse(step.message.encode())
             records.append(SipRecord(**where, transport=step.transport, message=message, spi=step.spi))
