@@ -208,7 +208,7 @@ class CxClient:
 
 
 def identity(text: str, what: str) -> str:
-    """An identity out of a SIP message, if it is fit for a UTF8String (RFC 6733 4.3.1). Raises PeerError when it is not.
+    """An identity out of a SIP message, if it is fit for a UTF8String (RFC 6733 4.3.1); else PeerError.
 
     what: the header that it came from.
     """
