@@ -160,8 +160,8 @@ def refresh_repeats_the_last_response(record: SipRecord, trace: Trace) -> Iterat
     if found is None:
         return
     challenge = found[0].agreement.challenge
-    if challenge.answer is None or found[0].response.message.has("Authentication-Info"):
-        return  # which may have named the next nonce
+    if challenge.answer is None or _names_next_nonce(found[0].response):
+        return
     last = credentials(challenge.answer.message)
     if not record.message.authorization:
         yield Wrong("refresh without Authorization", record, challenge.answer)
@@ -178,6 +178,14 @@ def refresh_repeats_the_last_response(record: SipRecord, trace: Trace) -> Iterat
     if param(last, "response") != param(given, "response"):
         text = "response of a refresh is not that of the last authentication"
         yield Wrong(text, record, challenge.answer, level=Level.WARNING)
+
+
+def _names_next_nonce(record: SipRecord) -> bool:
+    """True when a 200 tells which nonce to use from now on, or when nobody can read what it tells."""
+    if not record.message.has("Authentication-Info"):
+        return False
+    found = quiet(lambda: record.message.authentication_info)
+    return found is None or found.has("nextnonce")
 
 
 @on_sip("RER-06", "24.229 5.1.1.4.2", role=Role.UE, hop=Hop.GM, method="REGISTER", request=True)

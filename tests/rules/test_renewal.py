@@ -261,6 +261,13 @@ def test_a_nonce_that_the_network_named_may_be_used() -> None:
     sound(next_nonce)
 
 
+def test_a_proof_of_the_network_names_no_nonce() -> None:
+    script = sane().until("refresh")
+    script["rewelcome"].message.set("Authentication-Info", 'qop=auth,rspattr="x",cnonce="c1",nc=00000001')
+    script["refresh"].edit("Authorization", 'nonce="[^"]*"', 'nonce=""')
+    assert [each.rule for each in findings(script)] == ["RER-05"]
+
+
 def test_all_contacts_may_leave() -> None:
     sound(goodbye(header("goodbye", "Contact", "*")))
 
