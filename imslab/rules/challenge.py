@@ -170,6 +170,9 @@ def _is_computable(challenge: Challenge, given: DigestCredentials) -> bool:
     """True when credentials have what a response is computed from; other rules tell what is missing or changed."""
     if any(param(given, name) != param(challenge.params, name) for name in ("realm", "nonce")):
         return False
+    asked = credentials(challenge.request.message)
+    if asked is not None and param(asked, "username") != param(given, "username"):
+        return False
     if given.has("qop") and not (param(given, "nc") and param(given, "cnonce")):
         return False
     return quiet(lambda: split_nonce(challenge.nonce)) is not None

@@ -387,6 +387,13 @@ def farewell_is_answered_in_the_sas(record: SipRecord, trace: Trace) -> Iterator
         yield Wrong(f"{what(record)} {place(record)}; its de-REGISTER came in ESP", record, request)
 
 
+def _is_for_the_response(record: SipRecord, agreement: Agreement, trace: Trace) -> bool:
+    """True for a 403 that the core gave to a response which is wrong; one of the P-CSCF's own has other reasons."""
+    if status_of(record) != 403 or agreement.challenge.registration.response is not Response.MISMATCH:
+        return False
+    return trace.relayed_from(record) is not None
+
+
 @on_sip("ADD-06", "33.203 7.4.2a", role=Role.PCSCF, hop=Hop.GM, method="REGISTER", status=range(300, 700))
 def failure_travels_where_it_should(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """A failure of a re-registration goes inside the SAs, and so does any 403 for a wrong response."""
@@ -400,6 +407,6 @@ def failure_travels_where_it_should(record: SipRecord, trace: Trace) -> Iterator
     if asked.stands(request) or asked.challenge.protected_by is not None:
         text = f"{what(record)} {place(record)}; the re-registration began in ESP"
         yield Wrong(text, record, request)
-    elif status_of(record) == 403 and asked.challenge.registration.response is Response.MISMATCH:
+    elif _is_for_the_response(record, asked, trace):
         text = f"{what(record)} for a wrong response {place(record)}: expected it in the new SAs"
         yield Wrong(text, record, request)

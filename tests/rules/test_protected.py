@@ -91,6 +91,9 @@ def failure(status: str, *, renewed: bool, response: bool = False) -> Spoil:
         text = answer(script[asked].message, status)
         script.add("refusal", script[asked].time + 0.1, CLEAR_DOWN, text, TCP)
         if response:
+            mw = answer(script[asked].message, status)
+            inner = (None, Endpoint("198.51.100.2", 5060), CLEAR_UP[2])
+            script.add("refusal-mw", script[asked].time + 0.05, inner, mw)
             script.keys.learn(RANDS[0], bytes(16), bytes(16), b"\1" * 8, "MAA")
 
     return spoil
@@ -258,6 +261,13 @@ def test_an_answer_that_follows_a_wrong_via_is_not_the_ues_fault() -> None:
 def test_clear_failures_of_a_first_registration_are_right() -> None:
     sound(failure("494 Security Agreement Required", renewed=False))
     sound(failure("403 Forbidden", renewed=False))  # not for the response, as far as anybody can tell
+
+
+def test_a_refusal_of_the_pcscf_itself_has_other_reasons_than_the_response() -> None:
+    script = sane()
+    failure("403 Forbidden", renewed=False, response=True)(script)
+    script.drop("refusal-mw")
+    assert [each.rule for each in findings(script)] == ["AKA-01"]
 
 
 def test_a_ue_that_rejects_what_is_clear_is_right() -> None:
