@@ -29,15 +29,14 @@ TS 24.229 5.3 has not been read here; the status codes are those that implementa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from imslab.core import effects as fx
 from imslab.core import events as ev
 from imslab.core.entropy import Entropy
 from imslab.core.errors import PeerError
-from imslab.core.flow import Endpoint, Flow, Transport
+from imslab.core.flow import Endpoint, Transport
 from imslab.diameter.codes import CxResult, ResultCode, UserAuthorizationType
 from imslab.diameter.cx import (
     CxAnswer,
@@ -47,8 +46,8 @@ from imslab.diameter.cx import (
     UserAuthorizationAnswer,
     UserAuthorizationRequest,
 )
-from imslab.roles.cx_client import ALARM, CxClient, CxConfig, Trouble, identity
-from imslab.roles.proxy import Proxy
+from imslab.roles.cx_client import CxConfig, Trouble, identity
+from imslab.roles.cx_proxy import CxProxy
 from imslab.sip.message import Request, Response
 from imslab.sip.transaction import Transaction
 from imslab.sip.uri import Uri
@@ -105,40 +104,14 @@ class Search:
     named: bool = False
 
 
-class Icscf(Proxy):
+class Icscf(CxProxy):
     """See the module's page."""
 
     role: ClassVar[str] = "I-CSCF"
 
     def __init__(self, name: str, config: IcscfConfig, entropy: Entropy, faults: Iterable[str] = ()) -> None:
-        super().__init__(name, config.local, entropy, faults)
+        super().__init__(name, config.local, config.cx, entropy, faults)
         self.config = config
-        self.cx = CxClient(self, config.cx)
-
-    # ---- hooks
-
-    def on_started(self) -> None:
-        for transport in (Transport.UDP, Transport.TCP):
-            self.effect(fx.Listen(transport, self.config.local))
-        self.cx.connect()
-
-    def on_stream_open(self, asked: Flow, flow: Flow) -> None:
-        if self.cx.owns(asked):
-            self.cx.opened(flow)
-
-    def on_stream_closed(self, flow: Flow, key: object, reason: str) -> None:
-        if self.cx.owns(flow):
-            self.cx.closed(reason)
-
-    def on_alarm(self, key: Hashable) -> None:
-        if key == ALARM:
-            self.cx.connect()
-
-    def other_timer(self) -> float | None:
-        return self.cx.next_timer()
-
-    def on_time(self) -> None:
-        self.cx.time()
 
     def on_request(self, txn: Transaction, request: Request, arrival: ev.Arrival) -> None:
         copy = self.next_hop_copy(txn)

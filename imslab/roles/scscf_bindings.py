@@ -28,10 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
-from imslab.core import effects as fx
-from imslab.core.entropy import Entropy
 from imslab.core.errors import LocalError, PeerError
-from imslab.core.flow import Flow, Transport
 from imslab.diameter.avp import DiameterError
 from imslab.diameter.codes import CxResult, ReasonCode, ResultCode, ServerAssignmentType, UserDataAlreadyAvailable
 from imslab.diameter.cx import (
@@ -49,11 +46,10 @@ from imslab.diameter.dictionary import make
 from imslab.diameter.message import DiameterMessage
 from imslab.diameter.message import answer as answer_to
 from imslab.diameter.userdata import parse_userdata
-from imslab.roles.cx_client import ALARM, CxClient, Trouble
+from imslab.roles.cx_client import Trouble
 from imslab.roles.regevent import Gone
 from imslab.roles.registrar import Binding, Identity, Registration, identities_of, same_contact, same_device
 from imslab.roles.scscf_attempt import Attempt
-from imslab.roles.scscf_config import ScscfConfig
 from imslab.roles.scscf_sessions import Sessions
 from imslab.sip.fields.address import Contact
 from imslab.sip.uri import Uri
@@ -89,35 +85,8 @@ _OK = {"result_code": int(ResultCode.SUCCESS)}
 class Bindings(Sessions):
     """See the module's page."""
 
-    def __init__(self, name: str, config: ScscfConfig, entropy: Entropy, faults: Iterable[str] = ()) -> None:
-        super().__init__(name, config, entropy, faults)
-        self.cx = CxClient(self, config.cx, self._on_hss)
-
-    # ---- hooks of the node
-
-    def on_started(self) -> None:
-        for transport in (Transport.UDP, Transport.TCP):
-            self.effect(fx.Listen(transport, self.config.local))
-        self.cx.connect()
-
-    def on_stream_open(self, asked: Flow, flow: Flow) -> None:
-        if self.cx.owns(asked):
-            self.cx.opened(flow)
-
-    def on_stream_closed(self, flow: Flow, key: object, reason: str) -> None:
-        if self.cx.owns(flow):
-            self.cx.closed(reason)
-
-    def other_timer(self) -> float | None:
-        return self.cx.next_timer()
-
-    def on_time(self) -> None:
-        self.cx.time()
-
     def on_alarm(self, key: Hashable) -> None:
         match key:
-            case str() if key == ALARM:
-                self.cx.connect()
             case ("expiry", Registration() as registration):
                 self._expire(registration)
             case _:
@@ -413,7 +382,7 @@ class Bindings(Sessions):
 
     # ---- what the HSS asks
 
-    def _on_hss(self, message: DiameterMessage) -> DiameterMessage | None:
+    def on_hss(self, message: DiameterMessage) -> DiameterMessage | None:
         ours: dict[str, Any] = {"origin_host": self.cx.config.origin_host, "origin_realm": self.cx.config.origin_realm}
         if "scscf-ignores-hss" in self.faults:
             return None

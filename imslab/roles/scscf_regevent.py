@@ -25,7 +25,7 @@ from imslab.core import events as ev
 from imslab.core.entropy import Entropy
 from imslab.core.errors import PeerError
 from imslab.core.flow import Endpoint, Transport
-from imslab.roles.proxy import Proxy
+from imslab.roles.cx_proxy import CxProxy
 from imslab.roles.regevent import Gone, Subscription, elements
 from imslab.roles.registrar import Registrar, Registration
 from imslab.roles.scscf_config import ScscfConfig
@@ -44,11 +44,11 @@ SUBSCRIPTION_LOST = frozenset({404, 405, 410, 416, 480, 481, 482, 483, 484, 485,
 _Dialog = tuple[str, str, str]
 
 
-class RegEvents(Proxy):
+class RegEvents(CxProxy):
     """The S-CSCF's registrar as others see it, and those who watch it."""
 
     def __init__(self, name: str, config: ScscfConfig, entropy: Entropy, faults: Iterable[str] = ()) -> None:
-        super().__init__(name, config.local, entropy, faults)
+        super().__init__(name, config.local, config.cx, entropy, faults)
         self.config = config
         self.registrar = Registrar()
         self._dialogs: dict[_Dialog, Subscription] = {}
@@ -187,6 +187,8 @@ class RegEvents(Proxy):
         match key:
             case ("subscription", Subscription() as subscription):
                 self._send_notify(subscription, "timeout")
+            case _:
+                super().on_alarm(key)
 
 
 def asserted(request: Request) -> str:
