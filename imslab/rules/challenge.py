@@ -283,10 +283,9 @@ def _difference(verify: Sequence[SecurityMechanism], agreement: Agreement) -> st
     """Where two lists part, in a few words."""
     if len(verify) != len(agreement.listed):
         return f"{len(verify)} entries, listed were {len(agreement.listed)}"
-    for number, (one, other) in enumerate(zip(verify, agreement.listed, strict=True), 1):
-        if str(one) != str(other):
-            return f"entry {number} is {shown(str(one))}, listed was {shown(str(other))}"
-    return "the order"
+    pairs = enumerate(zip(verify, agreement.listed, strict=True), 1)
+    number, (one, other) = next(each for each in pairs if not same_list([each[1][0]], [each[1][1]]))
+    return f"entry {number} is {shown(str(one))}, listed was {shown(str(other))}"
 
 
 def _mirrors_earlier(record: SipRecord, challenge: Challenge, trace: Trace) -> Challenge | None:

@@ -165,7 +165,23 @@ def late_sas(script: Script) -> None:
         )
 
 
+def on_the_older_set(script: Script) -> None:
+    """A refresh on the second set is challenged on the first one, which still stands."""
+    script.until("refresh")
+    ports = Ports(13001, 13002, 31003, 30000, 23001, 23002, 5103, 6100)
+    text = answer(script["refresh"].message, "401 Unauthorized", challenge(0, ports)).replace(NONCES[0], "A" * 43 + "=")
+    script.add("stray", 3600.1, FIRST.flows[1], text, TCP)
+
+
 CASES = [
+    Case(
+        "CHL-15",
+        on_the_older_set,
+        "stray",
+        "another SA set than that of its REGISTER",
+        role=P,
+        evidence=("refresh",),
+    ),
     Case("CHL-16", late_sas, "challenge", "2.000 ms after the 401", role=P, level=Level.WARNING),
     Case(
         "CHL-10", edit("challenge", "WWW-Authenticate", "qop=", 'CK="00",qop='), "challenge", "still carries ck", role=P
@@ -350,6 +366,23 @@ def test_the_response_is_not_judged_where_autn_does_not_fit_the_keys_either() ->
         script.keys.add_milenage(bytes(16), opc=bytes(16))
 
     sound(other_keys)
+
+
+@pytest.mark.parametrize(
+    ("header", "pattern", "replacement", "rule"),
+    [
+        ("Authorization", 'realm="[^"]*"', 'realm="other"', "AKA-06"),
+        ("Authorization", "nc=00000001,", "", "AKA-05"),
+        ("Authorization", "0000001@", "0000003@", "GM-02"),
+    ],
+)
+def test_a_response_is_not_judged_by_what_was_changed_behind_it(
+    header: str, pattern: str, replacement: str, rule: str
+) -> None:
+    script = sane().until("answer")
+    script.keys.learn(RANDS[0], bytes(16), bytes(16), b"\1" * 8, "MAA")
+    script["answer"].edit(header, pattern, replacement)
+    assert [each.rule for each in findings(script)] == [rule]
 
 
 def test_reports_in_clear_after_a_clear_register_are_right() -> None:
