@@ -478,7 +478,7 @@ def document(version: int, state: str = "active", event: str = "", expires: int 
 def notify(cseq: int, subscribe: Request, body: bytes, state: str = "active;expires=600000") -> Request:
     """A NOTIFY as the S-CSCF sends it."""
     headers = [
-        ("Via", f"SIP/2.0/UDP {S.host}:5060;branch=z9hG4bK-notify-{cseq}"),
+        ("Via", f"SIP/2.0/UDP {S.host}:5060;branch=z9hG4bK-notify-{subscribe.call_id}-{cseq}"),
         ("Max-Forwards", "70"),
         *[("Route", row) for row in subscribe.rows("Record-Route")],
         ("From", f"{subscribe.get('To')};tag=s1"),
