@@ -140,9 +140,12 @@ class Attempts:
     def answered_by(self, attempt: Attempt) -> Attempt | None:
         """The attempt whose challenge this one reacts to, when nothing can have come between.
 
-        Same Call-ID, and every REGISTER with a CSeq in between is in the trace and was not accepted.
+        Same Call-ID, and every REGISTER with a CSeq in between is in the trace and was not accepted. None for a refresh
+        too, which repeats the response of an authentication that is over.
         """
         first = self.challenge_before(attempt)
+        if self.accepted_before(attempt.nonce, attempt.request) is not None:
+            return None
         if first is None or first.call_id != attempt.call_id or first.cseq is None or attempt.cseq is None:
             return None
         if not 0 < attempt.cseq - first.cseq <= LONGEST:

@@ -279,6 +279,8 @@ def challenges_have_an_end(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
         chain += 1
         if attempts.accepted_before(attempt.nonce, attempt.request) is not None:
             break  # a refresh repeats the credentials of its last success: no failure goes before it
+        if attempt.answers and attempt.flags == ["no"]:
+            break  # 33.203 6.1.5: it counts as no answer, right or wrong, but as a new beginning
         attempt = attempts.challenge_before(attempt)
     if chain > CHALLENGES_IN_A_ROW:
         yield Wrong(f"challenge number {chain} in a row: expected a refusal after {CHALLENGES_IN_A_ROW}", record)
