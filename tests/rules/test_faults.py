@@ -209,7 +209,7 @@ def names(value: object) -> str:
     return "+".join([value.story, *value.beside]) if isinstance(value, Occasion) else str(value)
 
 
-@pytest.mark.parametrize(("fault", "occasion"), occasions(), ids=names)
+@pytest.mark.parametrize(("fault", "occasion"), list(occasions()), ids=names)
 def test_what_the_judge_says(fault: str, occasion: Occasion) -> None:
     assert line(fault, occasion) == expected()[fault, occasion]
 
