@@ -183,6 +183,8 @@ def _mistaken(record: DiameterRecord, trace: Trace, rule: str) -> Iterator[Wrong
     found = _TWICE.get(record.message.name, {}).get(code)
     if found is None or found[0] != rule or exchange.answered.failed:
         return
+    if code == ResultCode.AVP_UNSUPPORTED and _strange(exchange) is not None:
+        return  # it is about that AVP (HSS-32)
     yield Wrong(
         f"Result-Code {code} is {found[1]}, and no Failed-AVP: {found[2]} is Experimental-Result {code}", record
     )
@@ -554,12 +556,8 @@ def unknown_avp_is_refused(record: DiameterRecord, trace: Trace) -> Iterator[Wro
     exchange = exchanges_of(trace).of(record)
     if exchange is None or exchange.answered is None:
         return
-    try:
-        check(exchange.request.message.avps)
-        return
-    except DiameterError as error:
-        fault = error
-    if fault.result_code != ResultCode.AVP_UNSUPPORTED:
+    fault = _strange(exchange)
+    if fault is None:
         return
     if exchange.succeeded:
         yield Wrong(
@@ -570,3 +568,12 @@ def unknown_avp_is_refused(record: DiameterRecord, trace: Trace) -> Iterator[Wro
         )
     elif exchange.answered.result_code == ResultCode.AVP_UNSUPPORTED and not exchange.answered.failed:
         yield Wrong("AVP_UNSUPPORTED without Failed-AVP", record)
+
+
+def _strange(exchange: Exchange) -> DiameterError | None:
+    """What says that a question has an AVP with the M bit that nobody knows; None when it has none."""
+    try:
+        check(exchange.request.message.avps)
+    except DiameterError as error:
+        return error if error.result_code == ResultCode.AVP_UNSUPPORTED else None
+    return None
