@@ -66,8 +66,8 @@ def _registration(registration: Registration, style: Style) -> str:
     outcome = style(f"{registration.outcome:20}", "pass" if registration.succeeded else "fail")
     parts = [f"{outcome} {escape(registration.impi, keep='')}"]
     if registration.challenges:
-        parts.append(f"{registration.algorithm} AUTN {registration.autn},")
-    qop = f" ({registration.qop})" if registration.qop else ""
+        parts.append(f"{escape(registration.algorithm, keep='')} AUTN {registration.autn},")
+    qop = f" ({escape(registration.qop, keep='')})" if registration.qop else ""
     parts.append(f"response {registration.response}{qop}")
     return "  ".join(parts)
 
@@ -75,4 +75,5 @@ def _registration(registration: Registration, style: Style) -> str:
 def _sa(sa: SaView) -> str:
     icv = f"{sa.icv_ok} ok" + (f", {sa.icv_bad} BAD" if sa.icv_bad else "")
     replayed = f", {sa.replayed} replayed" if sa.replayed else ""
-    return f"    {sa.spi:#010x}  {sa.src} → {sa.dst}  {sa.alg}/{sa.ealg}  {sa.packets} packets, ICV {icv}{replayed}"
+    algorithms = escape(f"{sa.alg}/{sa.ealg}", keep="")
+    return f"    {sa.spi:#010x}  {sa.src} → {sa.dst}  {algorithms}  {sa.packets} packets, ICV {icv}{replayed}"

@@ -520,7 +520,7 @@ def assignment_is_whole(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]
     mar = None if asked is None or not same else asked.mar
     if asked is None or mar is None or mar.origin_host != sar.origin_host:
         return
-    if mar.server_name and mar.server_name != sar.server_name:
+    if mar.server_name and sar.server_name and mar.server_name != sar.server_name:
         yield Wrong(
             f"SAR with Server-Name {shown(sar.server_name)}: the MAR had {shown(mar.server_name)}",
             record,

@@ -6,8 +6,8 @@ import json
 
 from imslab.report.summary import lines, summarise, worst
 from imslab.rules.clauses import Finding, Level
-from imslab.trace.model import Role
-from tests.report.build import CK, IK, trace
+from imslab.trace.model import Role, SaSetView, SaView
+from tests.report.build import CK, IK, PCSCF, UE, trace
 
 FINDINGS = [
     Finding("CHL-10", "33.203 6.1.1", Level.VIOLATION, Role.PCSCF, (6,), "the 401 still carries ck\x1b[2J"),
@@ -38,6 +38,15 @@ def test_the_lines_say_the_same_and_obey_nobody() -> None:
     assert "note      UE     SEC-01     spi-c is not padded  [33.203 Annex H]" in text
     assert text.endswith("fail: 0 of 1 registrations succeeded; 1 violation, 1 note")
     assert "\x1b" not in text
+
+
+def test_a_peers_words_are_escaped_wherever_they_stand() -> None:
+    spoilt = trace()
+    (registration,) = spoilt.registrations
+    registration.impi = registration.algorithm = registration.qop = "\udcb1\x1b"
+    sas = [SaView(spi=1, src=UE, dst=PCSCF, alg="\u202e", ealg="\udcff")] * 4
+    registration.agreed = SaSetView(ue="a", pcscf="b", rand=b"", impi="", sas=sas)
+    assert all(line.isprintable() for line in lines(spoilt, FINDINGS))
 
 
 def test_neither_holds_a_key() -> None:
