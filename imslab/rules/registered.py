@@ -33,7 +33,8 @@ def _out_of_dialog(record: SipRecord, trace: Trace) -> tuple[Agreement, list[Acc
     agreement = gm_of(trace).agreement_of(record)
     if agreement is None or is_emergency(message):
         return None
-    return agreement, gm_of(trace).accepted_before(agreement, record)
+    # what is sent again says what was right when it was sent first
+    return agreement, gm_of(trace).accepted_before(agreement, trace.original(record))
 
 
 def _uris(addresses: list[NameAddr]) -> list[Uri]:
@@ -85,8 +86,9 @@ def _service_route_missed(record: SipRecord, trace: Trace, *, outdated: bool) ->
     if found is None or not found[1]:
         return
     newest = found[1][-1]
-    expected, routes = _service_route(newest), _uris(record.message.route)[1:]
-    if expected is None or routes == expected:
+    expected, written = _service_route(newest), _uris(record.message.route)
+    routes = written[1:]
+    if expected is None or expected in (routes, written):  # the P-CSCF that is missing is PRT-07's affair
         return
     old = next((each for each in reversed(found[1][-_REMEMBERED:-1]) if _service_route(each) == routes), None)
     if (old is not None) is not outdated:
@@ -126,9 +128,7 @@ def _listed(message: Message) -> list[Uri]:
     return _uris(quiet(lambda: message.p_associated_uri) or [])
 
 
-@on_sip(
-    "OKR-17", "24.229 5.2.2.2", role=Role.PCSCF, basis=Basis.SECOND_HAND, hop=Hop.GM, method="REGISTER", request=False
-)
+@on_sip("OKR-17", "24.229 5.2.2.2, 5.2.6", role=Role.PCSCF, basis=Basis.UNREAD, hop=Hop.GM)
 def charging_stays_in_the_core(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """The P-CSCF takes the charging headers out of what it sends to the UE."""
     names = ("P-Charging-Vector", "P-Charging-Function-Addresses")
@@ -217,7 +217,9 @@ def notifications_are_taken(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
         return
     event = quiet(lambda: request.message.event)
     granted = trace.derived(_dialogs).get((request.message.get("Call-ID") or "", _tag(request.message)))
-    if event is not None and event.package == "reg" and granted is not None:
+    if granted is None or _from_tag(request.message) != _tag(granted.message):
+        return  # a notifier that the UE does not know: 481 is right (RFC 6665 4.1.3)
+    if event is not None and event.package == "reg":
         yield Wrong(f"{what(record)}, though the UE subscribed", record, request, granted)
 
 

@@ -378,6 +378,7 @@ def sane() -> Script:
     text = to_ue("NOTIFY", 1, more=state, call=f"SUBSCRIBE-1@{UE}", to=f"{IMPU}>;tag=ue-1").replace(
         ">;tag=ue-1>", ">;tag=ue-1"
     )
+    text = text.replace(f"<sip:bob@{DOMAIN}>;tag=bob", f"<{IMPU}>;tag=n1")
     s.add("notify", 0.8, FIRST.flows[2], text)
     s.add("notified", 0.9, FIRST.flows[0], answer(s["notify"].message, "200 OK"))
     s.add("message", 10.0, FIRST.flows[0], request("MESSAGE", 1, target=f"sip:bob@{DOMAIN}", more=verify))
