@@ -31,6 +31,15 @@ def mask(text: str) -> str:
 
 def escape(text: str, *, keep: str = "\n\t") -> str:
     """Text in which every control character, and every one that changes the direction of writing, is spelled out."""
+    if text.isprintable():
+        return text
+    return "".join(line if line.isprintable() else _spell_out(line, keep) for line in text.splitlines(keepends=True))
+
+
+def _spell_out(text: str, keep: str) -> str:
+    body = text.rstrip(keep)
+    if body.isprintable():
+        return text
     return "".join(c if c in keep or c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
