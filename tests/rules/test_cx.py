@@ -344,7 +344,6 @@ CASES = [
         "maa1",
         "AVP_UNSUPPORTED without",
         H,
-        also=frozenset({"HSS-13"}),
     ),
 ]
 
