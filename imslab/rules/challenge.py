@@ -11,12 +11,15 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from functools import lru_cache
 
+from imslab.aka.algorithm import AkaAlgorithm
 from imslab.aka.digest import parse_auts, split_nonce
+from imslab.aka.vector import check_auts
 from imslab.core.errors import PeerError
 from imslab.core.flow import Transport
 from imslab.core.sa import SaSet
 from imslab.rules.agreements import UC_PS, Agreement, Challenge, gm_of
 from imslab.rules.clauses import Basis, Level, Wrong, on_registration, on_sip
+from imslab.rules.exchanges import sqn_of
 from imslab.rules.reading import (
     credentials,
     cseq_number,
@@ -385,6 +388,50 @@ def _report(record: SipRecord, challenge: Challenge, trace: Trace) -> Iterator[W
             yield Wrong(f"Security-Client repeats {', '.join(same)}: expected new ones", record, challenge.request)
 
 
+def _unpacked(record: SipRecord, trace: Trace) -> tuple[Challenge, AkaAlgorithm, bytes, bytes, bytes] | None:
+    """A report of a wrong sequence number where the user's key is known: the challenge, RAND, AUTN and AUTS."""
+    found = _reacts(record, trace)
+    if found is None or reaction(record) is not Reaction.SQN_FAILURE:
+        return None
+    algorithm = trace.keys.algorithm(param(found[1], "username") or "")
+    parts = quiet(lambda: split_nonce(found[0].nonce))
+    auts = quiet(lambda: parse_auts(param(found[1], "auts") or ""))
+    return None if algorithm is None or parts is None or auts is None else (found[0], algorithm, *parts[:2], auts)
+
+
+@on_sip("AKA-14", "33.102 6.3.3", role=Role.UE, basis=Basis.UNREAD, hop=Hop.GM, method="REGISTER", request=True)
+def auts_is_the_cards(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """AUTS is made with the card's key: its MAC-S is right over SQN_MS, the RAND of the challenge and AMF 0000."""
+    found = _unpacked(record, trace)
+    if found is None:
+        return
+    challenge, algorithm, rand, autn, auts = found
+    # where AUTN does not fit the key either, it is the key we were given that is wrong
+    if sqn_of(algorithm, rand + autn) is not None and check_auts(algorithm, rand, auts) is None:
+        yield Wrong("auts does not fit the key that made the challenge: its MAC-S is wrong", record, challenge.response)
+
+
+@on_sip("AKA-15", "33.102 6.3.3", role=Role.UE, basis=Basis.UNREAD, hop=Hop.GM, method="REGISTER", request=True)
+def mac_comes_before_the_sequence_number(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A challenge whose MAC is wrong is no reason for auts, whatever its sequence number is."""
+    found = _unpacked(record, trace)
+    given = credentials(record.message)
+    impi = "" if given is None else param(given, "username") or ""
+    if found is None or impi not in trace.derived(_proven):
+        return
+    challenge, algorithm, rand, autn, _ = found
+    if sqn_of(algorithm, rand + autn) is None:
+        text = "auts for a challenge whose MAC is wrong: expected a report without auts"
+        yield Wrong(text, record, challenge.response)
+
+
+def _proven(trace: Trace) -> set[str]:
+    """Users whose key is known and right: a challenge and its answer both fit it."""
+    return {
+        each.impi for each in trace.registrations if each.autn is Autn.OK and each.response is Response.OK and each.impi
+    }
+
+
 @on_registration("AKA-11", "24.229 5.1.1.5.12", role=Role.UE, basis=Basis.SECOND_HAND)
 def bad_challenges_end_the_attempt(registration: Registration, trace: Trace) -> Iterator[Wrong]:
     """The UE reacts to at most two bad challenges in a row."""
@@ -436,8 +483,26 @@ def broken_nonce_is_not_answered(record: SipRecord, trace: Trace) -> Iterator[Wr
 
 @on_sip("AKA-27", "24.229 5.1.1.5.1", role=Role.UE, hop=Hop.GM, method="REGISTER", request=True)
 def no_agreement_no_answer(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
-    """A 401 without Security-Server ends the attempt: it is not answered."""
+    """A 401 without Security-Server ends the attempt: it is not answered, and the next one has another Call-ID."""
     yield from _answers_without_agreement(record, trace, missing=True)
+    if record.sender is not Role.UE or reaction(record) is not None or trace.is_retransmission(record):
+        return
+    ended = trace.derived(_without_agreement).get(record.message.get("Call-ID") or "", ())
+    last = next((each for each in reversed(ended) if order(each.response) < order(record)), None)
+    if last is not None and last.request.src.host == record.src.host:
+        told = "a new attempt under the Call-ID of the one that a 401 without Security-Server has ended"
+        yield Wrong(f"{told}: expected another", record, last.response)
+
+
+def _without_agreement(trace: Trace) -> dict[str, list[Challenge]]:
+    """Challenges without Security-Server, where one was offered, by Call-ID."""
+    found: dict[str, list[Challenge]] = {}
+    for each in gm_of(trace).challenges:
+        if mechanisms(each.request.message, "Security-Client") and not mechanisms(
+            each.response.message, "Security-Server"
+        ):
+            found.setdefault(each.response.message.get("Call-ID") or "", []).append(each)
+    return found
 
 
 @on_sip("AKA-28", "24.229 5.1.1.5.1", role=Role.UE, hop=Hop.GM, method="REGISTER", request=True)
