@@ -6,6 +6,9 @@ from base64 import b64encode
 
 import pytest
 
+from imslab.aka.digest import digest_response
+from imslab.aka.vector import generate
+from imslab.aka.xor import XorTest
 from imslab.core.sa import Sa, SaSet
 from imslab.rules.clauses import Level
 from imslab.trace.model import NodeRecord
@@ -102,6 +105,30 @@ def wrong_response(script: Script) -> None:
     script.keys.learn(RANDS[0], bytes(16), bytes(16), b"\1" * 8, "MAA")
 
 
+def key_is_known(script: Script) -> None:
+    """The user's key is given, and made the first challenge; its answer fits, where there is one."""
+    algorithm = XorTest(bytes(range(32, 48)))
+    script.keys.add_subscriber(algorithm, IMPI)
+    vector = generate(algorithm, RANDS[0], 64, bytes(2))
+    response = digest_response(
+        algorithm="AKAv1-MD5",
+        username=IMPI,
+        realm=DOMAIN,
+        password=vector.xres,
+        nonce=vector.nonce,
+        method="REGISTER",
+        uri=f"sip:{DOMAIN}",
+        qop="auth",
+        nc="00000001",
+        cnonce="c0",
+    )
+    for step in script.steps.values():
+        for name in ("WWW-Authenticate", "Authorization"):
+            if step.message.has(name):
+                text = (step.message.get(name) or "").replace(NONCES[0], vector.nonce)
+                step.message.set(name, text.replace(RESPONSES[0], response))
+
+
 def replayed(script: Script) -> None:
     """The re-registration is challenged with the RAND and AUTN of the first one, and the UE answers."""
     script.until("rewelcome")
@@ -122,6 +149,13 @@ def no_agreement(script: Script) -> None:
     script.until("welcome")
     script["challenge"].message.remove("Security-Server")
     script["answer"].message.remove("Security-Verify")
+
+
+def begins_again(script: Script) -> None:
+    """The 401 has no Security-Server; the UE begins again under the same Call-ID."""
+    script.until("challenge")
+    script["challenge"].message.remove("Security-Server")
+    script.add("register-2", 0.3, CLEAR, register(2, "UDP", SECOND, EMPTY, port=5060))
 
 
 def half_an_agreement(script: Script) -> None:
@@ -324,6 +358,20 @@ CASES = [
     Case("AKA-13", fails(report("r", auts="AAAA")), "report", "auts"),
     Case("AKA-13", fails(report("r", offer=FIRST, auts=AUTS)), "report", "spi-c=11001, spi-s=11002, port-c=31001"),
     Case(
+        "AKA-14",
+        every(fails(report("r", auts=AUTS)), key_is_known),
+        "report",
+        "its MAC-S is wrong",
+        evidence=("challenge",),
+    ),
+    Case(
+        "AKA-15",
+        every(on_the_established_set(report("r", offer=THIRD, auts=AUTS), clear=False), key_is_known),
+        "report",
+        "whose MAC is wrong",
+        evidence=("rechallenge",),
+    ),
+    Case(
         "AKA-26",
         every(fails(report("r", auts=AUTS)), edit("report", "CSeq", "2", "1")),
         "report",
@@ -339,6 +387,7 @@ CASES = [
     Case(
         "AKA-27", no_agreement, "answer", "without Security-Server", evidence=("challenge",), also=frozenset({"CHL-13"})
     ),
+    Case("AKA-27", begins_again, "register-2", "ended", evidence=("challenge",), also=frozenset({"CHL-13"})),
     Case("AKA-28", half_an_agreement, "answer", "is incomplete", evidence=("challenge",), also=frozenset({"CHL-13"})),
 ]
 

@@ -72,7 +72,7 @@ SCENARIOS = [
     Scenario("refresh in clear", {"INI-05": UE}, ue("ue-refreshes-in-clear", **SHORT), 100),
     Scenario("423 ignored", {"ERR-02": UE, "INI-08": UE}, ue("ue-ignores-min-expires", ue__expires=30), 100),
     Scenario("report under another Call-ID", {"AKA-26": UE}, ue("ue-reports-under-new-call-id", **AHEAD)),
-    Scenario("reports without end", {"AKA-11": UE}, ue("ue-never-tires", "ue-wrong-auts", **AHEAD)),
+    Scenario("reports without end", {"AKA-11": UE, "AKA-14": UE}, ue("ue-never-tires", "ue-wrong-auts", **AHEAD)),
     Scenario(
         "a lax P-CSCF and a wrong Security-Verify",
         {"AKA-08": UE, "SEC-12": PCSCF},
