@@ -8,7 +8,6 @@ None or an empty list, and then has nothing to say.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from imslab.core.errors import PeerError
@@ -79,7 +78,6 @@ class Attempts:
     trace: Trace
     all: list[Attempt] = field(default_factory=list)
     _by_final: dict[SipRecord, Attempt] = field(default_factory=dict)
-    _by_request: dict[SipRecord, Attempt] = field(default_factory=dict)
     _by_call: dict[str, dict[int, Attempt]] = field(default_factory=dict)
     _by_user: dict[str, list[Attempt]] = field(default_factory=dict)
     _telling: dict[str, list[Attempt]] = field(default_factory=dict)
@@ -97,7 +95,6 @@ class Attempts:
 
     def _add(self, attempt: Attempt) -> None:
         self.all.append(attempt)
-        self._by_request[attempt.request] = attempt
         if attempt.cseq is not None:
             self._by_call.setdefault(attempt.call_id, {})[attempt.cseq] = attempt
         for user in {attempt.impi, attempt.impu} - {""}:
@@ -114,10 +111,6 @@ class Attempts:
     def concluded(self, final: SipRecord) -> Attempt | None:
         """The attempt that this answer ended; None for an answer that is none, is relayed, or is sent again."""
         return self._by_final.get(final)
-
-    def asked(self, request: SipRecord) -> Attempt | None:
-        """The attempt that this REGISTER is."""
-        return self._by_request.get(request)
 
     def telling(self, nonce: str) -> list[Attempt]:
         """The attempts that were challenged with this nonce, in order."""
@@ -156,10 +149,6 @@ class Attempts:
             return None
         return first
 
-    def of_user(self, user: str) -> Sequence[Attempt]:
-        """The attempts that name this IMPI or IMPU, in order."""
-        return self._by_user.get(user, ())
-
     def pending(self, user: str, record: Record) -> list[Attempt]:
         """The attempts of a user that were under way at the time of a record, the newest first."""
         found = self._by_user.get(user, [])
@@ -175,10 +164,6 @@ class Attempts:
         found = self._by_user.get(user, [])
         end = bisect_left(found, order(record), key=lambda each: order(each.request))
         return found[max(0, end - NEWEST) : end][::-1]
-
-    def in_call(self, call_id: str, cseq: int) -> Attempt | None:
-        """The attempt with this Call-ID and CSeq."""
-        return self._by_call.get(call_id, {}).get(cseq)
 
 
 def attempts_of(trace: Trace) -> Attempts:

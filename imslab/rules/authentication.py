@@ -7,6 +7,7 @@ challenge that is running. A verdict on an answer needs the challenge in the tra
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 
 from imslab.aka.digest import parse_auts, split_nonce
@@ -236,19 +237,17 @@ def resynchronisation_drops_old_vectors(record: SipRecord, trace: Trace) -> Iter
     if not vectors:
         return
     newest = vectors[-1].exchange
-    for resync in reversed(trace.derived(_resyncs).get(attempt.impi, [])):
-        if order(resync.done) < order(record):
-            if order(newest.done) < order(resync.request) and newest.answer is not None:
-                yield Wrong(
-                    "challenge with a vector from before the resynchronisation", record, newest.answer, resync.done
-                )
-            return
+    resyncs = trace.derived(_resyncs).get(attempt.impi, [])
+    place = bisect_left(resyncs, order(record), key=lambda each: order(each.done))
+    resync = resyncs[place - 1] if place else None
+    if resync is not None and order(newest.done) < order(resync.request) and newest.answer is not None:
+        yield Wrong("challenge with a vector from before the resynchronisation", record, newest.answer, resync.done)
 
 
 def _resyncs(trace: Trace) -> dict[str, list[Exchange]]:
-    """The successful resynchronisations of each IMPI."""
+    """The successful resynchronisations of each IMPI, in the order of their answers."""
     found: dict[str, list[Exchange]] = {}
-    for each in exchanges_of(trace).all:
+    for each in sorted(exchanges_of(trace).all, key=lambda each: order(each.done)):
         if each.succeeded and _authorization(each):
             found.setdefault(each.impi, []).append(each)
     return found

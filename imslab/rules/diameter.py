@@ -49,8 +49,16 @@ def _who(end: Endpoint, trace: Trace) -> Role:
     known = trace.topology.diameter.get(end)
     if known is not None:
         return known
-    roles = {role for each, role in trace.topology.diameter.items() if each.host == end.host}
+    roles = trace.derived(_roles).get(end.host, set())
     return next(iter(roles)) if len(roles) == 1 else Role.UNKNOWN
+
+
+def _roles(trace: Trace) -> dict[str, set[Role]]:
+    """What each host is on Cx."""
+    found: dict[str, set[Role]] = {}
+    for end, role in trace.topology.diameter.items():
+        found.setdefault(end.host, set()).add(role)
+    return found
 
 
 # --- every message ---------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ there is nothing to say about its contents.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -16,7 +16,6 @@ from imslab.aka.vector import open_autn
 from imslab.core.errors import PeerError
 from imslab.diameter.cx import (
     COMMANDS,
-    MAR,
     PPR,
     RTR,
     SAR,
@@ -275,10 +274,6 @@ class Exchanges:
             (each for rand in rands for each in self.vectors.get(rand, ()) if each.exchange is exchange),
             key=lambda each: each.place,
         )
-
-    def vector_exchanges(self, impi: str) -> Iterable[Exchange]:
-        """All MAR exchanges of a private identity, in the order of the questions."""
-        return self._by_user.get((MAR, impi), ())
 
 
 def exchanges_of(trace: Trace) -> Exchanges:

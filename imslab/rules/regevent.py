@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from imslab.core.errors import PeerError
 from imslab.diameter.codes import CxResult, ReasonCode, ServerAssignmentType
 from imslab.diameter.cx import PPR, RTR, SAR, UAR, RegistrationTerminationRequest
-from imslab.rules.attempts import Attempt, attempts_of, lifetime, tag_of
+from imslab.rules.attempts import NEWEST, Attempt, attempts_of, lifetime, tag_of
 from imslab.rules.clauses import Basis, Level, Wrong, on_sip
 from imslab.rules.exchanges import aor_of_text, exchanges_of
 from imslab.rules.reading import contacts, cseq_number, order, quiet, shown
@@ -452,7 +452,7 @@ def implicit_identities_are_created(record: SipRecord, trace: Trace) -> Iterator
     """The identity that was registered is "registered", those that came with it are "created"."""
     notice = notices_of(trace).of(record)
     found = None if notice is None else _set_of(notice, trace)
-    if notice is None or notice.info is None or found is None or not _from_the_beginning(found[0], trace):
+    if notice is None or notice.info is None or found is None or not _from_the_beginning(found[0], record, trace):
         return
     asked = found[0].impu
     wrong = [
@@ -464,7 +464,7 @@ def implicit_identities_are_created(record: SipRecord, trace: Trace) -> Iterator
         yield Wrong(f'event="registered" for {", ".join(wrong)}: {shown(asked)} was, these were created', record)
 
 
-def _from_the_beginning(attempt: Attempt, trace: Trace) -> bool:
+def _from_the_beginning(attempt: Attempt, record: SipRecord, trace: Trace) -> bool:
     """True when nobody of the set was registered before, and this is the only registration of the user so far."""
     exchanges = exchanges_of(trace)
     told = exchanges.during(SAR, attempt.impu, attempt.request, _final(attempt))
@@ -474,7 +474,8 @@ def _from_the_beginning(attempt: Attempt, trace: Trace) -> bool:
     fresh = asked is not None and asked.uaa is not None and asked.uaa.experimental == CxResult.FIRST_REGISTRATION
     if not fresh and told[0].sar.assignment_type is not ServerAssignmentType.REGISTRATION:
         return False
-    return sum(each.accepted for each in attempts_of(trace).of_user(attempt.impi)) == 1
+    before = attempts_of(trace).before(attempt.impi, record)
+    return len(before) < NEWEST and [each for each in before if each.accepted] == [attempt]
 
 
 @on_sip(

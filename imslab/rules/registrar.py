@@ -5,6 +5,7 @@ Where a rule needs Cx beside Mw, it speaks only when the trace has the exchange 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 
 from imslab.diameter.codes import CxResult, ReasonCode, ResultCode, ServerAssignmentType
@@ -224,7 +225,9 @@ def expiry_is_told_when_it_comes(record: DiameterRecord, trace: Trace) -> Iterat
 
 def _shortened(trace: Trace, start: SipRecord, end: DiameterRecord) -> bool:
     """True when a reg-event document said "shortened" in between."""
-    return any(start.time <= when <= end.time for when in trace.derived(_shortenings))
+    times = trace.derived(_shortenings)
+    place = bisect_left(times, start.time)
+    return place < len(times) and times[place] <= end.time
 
 
 def _shortenings(trace: Trace) -> list[float]:
