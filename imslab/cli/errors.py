@@ -12,11 +12,13 @@ and what a user typed is escaped before it is shown, and long hex in what a user
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TextIO
 
 import click
 
@@ -43,6 +45,7 @@ class EnvironmentLack(LocalError):
 
 def run(command: click.Command, arguments: Sequence[str], name: str) -> int:
     """Run a command to its end and give the exit code; whatever went wrong stands on stderr in one line."""
+    sys.stdout, sys.stderr = showing(sys.stdout), showing(sys.stderr)
     try:
         try:
             with command.make_context(name, list(arguments)) as context:
@@ -101,6 +104,49 @@ def one_line(text: str) -> str:
 def mask(text: str) -> str:
     """The text with runs of 24 hex digits or more replaced by their length."""
     return _LONG_HEX.sub(lambda found: f"<{len(found[0])} hex digits>", text)
+
+
+#: What we draw and write with, for terminals that have no Unicode: as wide, where it stands in a drawing.
+_PLAIN = {"│": "|", "─": "-", "═": "=", "▶": ">", "◀": "<", "●": "*", "×": "x", "…": "~", "–": "-", "—": "-", "·": "."}
+_PLAIN |= {"“": '"', "”": '"', "’": "'", "→": "->", "≥": ">=", "≤": "<="}
+
+
+def in_encoding(text: str, encoding: str) -> str:
+    """The text with what this encoding does not have in other words: ASCII for what we draw with, else escaped."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "".join(_in_encoding(character, encoding) for character in text)
+    return text
+
+
+def _in_encoding(character: str, encoding: str) -> str:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        return _PLAIN.get(character) or character.encode("unicode_escape").decode("ascii")
+    return character
+
+
+class _Showing(io.TextIOWrapper):
+    """A stream for a terminal without Unicode."""
+
+    def __init__(self, stream: TextIO) -> None:
+        stream.flush()
+        # click would write UTF-8 to a stream that says it is ASCII, for it takes that to be a mistake
+        super().__init__(stream.buffer, encoding="latin-1", newline=None, line_buffering=stream.isatty())
+        self.shows = stream.encoding
+        self.instead_of = stream  # which would close what both write to, were it forgotten
+
+    def write(self, text: str) -> int:
+        super().write(in_encoding(text, self.shows).encode(self.shows).decode("latin-1"))
+        return len(text)
+
+
+def showing(stream: TextIO) -> TextIO:
+    """The stream, or one in its place to which anything can be written."""
+    encoding = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").replace("_", "")
+    return stream if encoding.startswith(("utf8", "utf16", "utf32")) else _Showing(stream)
 
 
 def _usage(error: click.ClickException) -> str:

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -56,10 +57,32 @@ def print_json(document: dict[str, Any]) -> None:
     click.echo(json.dumps(document, indent=2))
 
 
-def open_secret(path: Path) -> BinaryIO:
-    """A new file for its owner alone. One that stands there is replaced, not followed: it may be a link."""
-    path.unlink(missing_ok=True)
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY), "wb")
+@contextmanager
+def new_file(path: Path, *, secret: bool = False) -> Iterator[BinaryIO]:
+    """A file that stands under its name once it is complete; when something comes between, nothing of it is left.
+
+    One that stands there is replaced, not followed: it may be a link. secret: for its owner alone. What is no file, as
+    /dev/null, is written to. Raises OSError with the path.
+    """
+    if (path.exists() and not path.is_file()) or path.is_relative_to("/dev"):
+        with path.open("wb") as stream:
+            yield stream
+        return
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.unlink(missing_ok=True)
+        number = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY if secret else 0o666)
+        try:
+            with os.fdopen(number, "wb") as stream:
+                yield stream
+            unfinished.replace(path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        if error.filename == str(unfinished):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def exit_by(document: dict[str, Any], findings: Sequence[Finding], fail_on: str | None) -> None:

@@ -14,7 +14,7 @@ import click
 
 from imslab.cli.aka import hex_type
 from imslab.cli.errors import FAILED, one_line
-from imslab.cli.output import exit_by, fail_on_option, open_secret, print_json, print_judgement, print_ladder
+from imslab.cli.output import exit_by, fail_on_option, new_file, print_json, print_judgement, print_ladder
 from imslab.core.errors import LocalError
 from imslab.report.ladder import Arrow, Ladder, build, mermaid
 from imslab.report.summary import summarise
@@ -122,7 +122,7 @@ def verify(
         from imslab.report.html import write_html
 
         page = write_html(document, build(trace), title=", ".join(map(_name, files)), show_keys=show_keys)
-        with open_secret(html) as stream:
+        with new_file(html, secret=show_keys) as stream:
             stream.write(page.encode())
     if as_json:
         print_json(document)
@@ -207,11 +207,11 @@ def decrypt(
     with _without_collector():
         trace = _trace(files, Keys(k, opc, op, key_files))
         captures = _captures(files)
-        with open_secret(output) as stream:
+        with new_file(output, secret=True) as stream:
             done = write_decrypted(captures.packets(), trace, stream)
     written = {str(output): "may hold keys (Mw, Cx): readable by you alone"}
     if key_output is not None:
-        with open_secret(key_output) as stream:
+        with new_file(key_output, secret=True) as stream:
             stream.write(esp_sa_file(trace.keyed_sas).encode())
         written[str(key_output)] = "holds keys: readable by you alone"
     if as_json:

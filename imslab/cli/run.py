@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from imslab.cli.output import exit_by, fail_on_option, open_secret, print_json, print_judgement, print_ladder
+from imslab.cli.output import exit_by, fail_on_option, new_file, print_json, print_judgement, print_ladder
 from imslab.config import LabConfig, load
 from imslab.core.errors import LocalError
 from imslab.core.sa import SaSet
@@ -124,13 +124,14 @@ def write_files(
     """Write all that a run leaves; what each file is, by name. Those that hold keys are for their owner alone."""
     from imslab.report.html import write_html  # Jinja2 is imported while nothing waits for it any more
 
-    with open_secret(out / "trace.pcapng") as stream:
+    with new_file(out / "trace.pcapng", secret=True) as stream:
         write_capture(lab.recording, stream, epoch=EPOCH)
-    with open_secret(out / "decrypted.pcapng") as stream:
+    with new_file(out / "decrypted.pcapng", secret=True) as stream:
         decrypt(recorded_packets(lab.recording, EPOCH), trace, stream)
-    with open_secret(out / "esp_sa") as stream:
+    with new_file(out / "esp_sa", secret=True) as stream:
         stream.write(esp_sa_file(_sas(lab)).encode())
-    (out / "report.json").write_text(json.dumps(document, indent=2) + "\n")
+    with new_file(out / "report.json") as stream:
+        stream.write((json.dumps(document, indent=2) + "\n").encode())
     html = write_html(
         document,
         ladder,
@@ -138,13 +139,14 @@ def write_files(
         reason=reason(failed) if failed is not None else "",
         show_keys=show_keys,
     )
-    with open_secret(out / "report.html") as stream:
+    with new_file(out / "report.html", secret=show_keys) as stream:
         stream.write(html.encode())
     return {
         "trace.pcapng": "the capture; Mw and Cx show keys: readable by you alone",
         "decrypted.pcapng": "the same with ESP opened; readable by you alone",
         "esp_sa": "Wireshark's key file for it (ESP preferences); readable by you alone",
-        "report.html": "ladder, messages, SAs, findings in one page" + ("; shows keys" if show_keys else ""),
+        "report.html": "ladder, messages, SAs, findings in one page"
+        + ("; shows keys: readable by you alone" if show_keys else ""),
         "report.json": "the same for programs",
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -109,3 +110,36 @@ def test_a_reader_that_went_away_is_no_error() -> None:
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "shown"),
+    [
+        ("│── REGISTER ─▶│ …", "ascii", "|-- REGISTER ->| ~"),
+        ("│── REGISTER ─▶│ …", "utf-8", "│── REGISTER ─▶│ …"),
+        ("“é” → ●", "latin-1", '"é" -> *'),
+        ("“é” → ●", "cp1252", "“é” -> *"),
+        ("é 漢", "ascii", "\\xe9 \\u6f22"),
+        ("plain", "ascii", "plain"),
+    ],
+)
+def test_what_an_encoding_does_not_have(text: str, encoding: str, shown: str) -> None:
+    assert errors.in_encoding(text, encoding) == shown
+    assert errors.in_encoding(text, encoding).encode(encoding)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "octets"),
+    [("ascii", b"|-- \\xe9\n"), ("ISO-8859-1", b"|-- \xe9\n"), ("utf-8", "│── é\n".encode())],
+)
+def test_a_stream_to_which_anything_can_be_written(encoding: str, octets: bytes) -> None:
+    raw = io.BytesIO()
+    stream = errors.showing(io.TextIOWrapper(raw, encoding=encoding, newline=""))
+    click.echo("│── é", file=stream)
+    stream.flush()
+    assert raw.getvalue() == octets
+
+
+def test_a_stream_of_text_alone_stays() -> None:
+    text = io.StringIO()
+    assert errors.showing(text) is text

@@ -5,11 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable
 from functools import cache
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any
 
-import imslab.rules
 from imslab.config import load
 from imslab.core.errors import PeerError
 from imslab.ipsec.packet import build_ip, build_udp, parse_ip, parse_udp
@@ -23,9 +20,6 @@ from imslab.sip.parser import parse
 from imslab.trace.live import write_capture
 from imslab.trace.model import DiameterRecord, Hop, NodeRecord, SipRecord
 from imslab.trace.trace import Trace, method_of, status_of
-
-for _module in iter_modules(imslab.rules.__path__):
-    import_module(f"imslab.rules.{_module.name}")  # "no findings" is of every rule that there is
 
 #: What `imslab run` registers: its name in the identities, its key, its OP (TS 35.208 test sets 1 and 3).
 DOMAIN = "ims.mnc001.mcc001.3gppnetwork.org"
