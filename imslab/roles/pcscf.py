@@ -469,6 +469,8 @@ class Pcscf(OtherRequests):
 
     def _clear_way(self, attempt: Attempt) -> Flow:
         """Where an answer goes that ignores its SAs: only a faulty P-CSCF has one."""
+        if attempt.under is None:
+            return attempt.way
         return Flow(
             Transport.UDP, self.config.gm, Endpoint(attempt.contact.key.host, attempt.request.via[0].port or 5060)
         )

@@ -195,7 +195,7 @@ def _name_another(credentials: DigestCredentials) -> None:
 
 def _via_elsewhere(request: Request) -> None:
     if request.has("Security-Verify"):
-        request.set("Via", re.sub(r" [^;]+;", " 203.0.113.77:5060;", request.get("Via") or "", count=1))
+        request.set("Via", re.sub(r" [^;]+(:[0-9]+;)", r" 203.0.113.77\1", request.get("Via") or "", count=1))
 
 
 def _unverified(request: Request) -> None:

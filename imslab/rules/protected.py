@@ -40,6 +40,11 @@ _SUCCESS = range(200, 300)
 UNDER_WAY = 0.5
 
 
+def is_nated(agreement: Agreement) -> bool:
+    """True where a NAT may stand between the two: UDP-enc-tun is listed (33.203 Annex M)."""
+    return any((each.params.get("mod") or "").lower() == "udp-enc-tun" for each in agreement.listed)
+
+
 def _covers(agreement: Agreement, index: int) -> str:
     """Where a message should have gone."""
     spi, src, dst = agreement.flows[index]
@@ -93,17 +98,17 @@ def ue_answers_go_uc_to_ps(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
 
 @on_sip("PRT-06", "24.229 5.1.2A.1.1", role=Role.UE, hop=Hop.GM, request=True)
 def ue_is_reached_at_its_server_port(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
-    """In a protected request, Contact and, over UDP, the Via name port_us."""
+    """In a protected request, Contact and, over UDP, the Via name port_us, and the Via the UE's address."""
     carried = gm_of(trace).sa_of(record)
     if record.sender is not Role.UE or carried is None:
         return
     agreement, message = carried[0], record.message
     port = agreement.client.port_s
-    if record.transport is Transport.UDP:
-        via = top_via(message)
-        told = port if via is None else port_of(via)
-        if told != port:
-            yield Wrong(f"{what(record)}: Via names port {told}, expected port_us {port}", record)
+    via = top_via(message)
+    if via is not None and host_is(via.host, record.src.host) is False and not is_nated(agreement):
+        yield Wrong(f"{what(record)}: Via names {shown(via.host)}, expected the UE's {record.src.host}", record)
+    if via is not None and record.transport is Transport.UDP and port_of(via) != port:
+        yield Wrong(f"{what(record)}: Via names port {port_of(via)}, expected port_us {port}", record)
     for contact in message.contact:
         if contact.is_star or not host_is(contact.uri.host, record.src.host):
             continue
@@ -133,13 +138,13 @@ def ue_waits_for_the_200(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
 
 @on_sip("DRP-03", "33.203 7.4.2a", role=Role.PCSCF, hop=Hop.GM, request=True)
 def temporary_set_is_for_register_only(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
-    """The P-CSCF discards what else comes on a temporary set."""
+    """The P-CSCF discards what else comes on a temporary set, without an answer."""
     early = _before_the_200(record, trace)
     if early is None:
         return
-    taken = _taken(record, trace)
+    taken = _taken(record, trace) or trace.final_response(record)
     if taken is not None and order(taken) < order(early):
-        yield Wrong(f"{what(record)} on a temporary set is taken: {what(taken)}", taken, record)
+        yield Wrong(f"{what(record)} on a temporary set is not discarded: {what(taken)}", taken, record)
 
 
 def _before_the_200(record: SipRecord, trace: Trace) -> SipRecord | None:
@@ -268,6 +273,22 @@ def _first_uses(trace: Trace) -> dict[int, SipRecord]:
     return found
 
 
+@on_sip("DRP-19", "33.203 7.4.1a", role=Role.UE, hop=Hop.GM, request=True)
+def clear_success_is_none(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A 200 in clear to a protected REGISTER is discarded: the UE does not go on as if it were registered."""
+    gm = gm_of(trace)
+    agreement = gm.agreement_of(record)
+    accepted = None if agreement is None else agreement.accepted
+    if agreement is None or accepted is None or method_of(record) == "REGISTER":
+        return
+    answer = trace.request_of(accepted)
+    if answer is None or gm.is_clear(answer) or not gm.is_clear(accepted):
+        return
+    told = (each for each in trace.responses_to(answer) if order(each) < order(record))
+    if trace.derived(_first_uses).get(id(agreement)) is record and all(gm.is_clear(each) for each in told):
+        yield Wrong(f"{what(record)} in SAs whose REGISTER got its 200 in clear only", record, accepted)
+
+
 @on_sip("DRP-18", "33.203 7.1", role=Role.UE, hop=Hop.GM, request=False)
 def ue_refuses_clear_requests(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """A UE with SAs rejects or ignores a request in clear, and answers nothing from a protected port."""
@@ -341,7 +362,7 @@ def source_address_is_that_of_the_via(record: SipRecord, trace: Trace) -> Iterat
     agreement = gm_of(trace).agreement_of(record)
     if record.sender is not Role.UE or agreement is None:
         return
-    if any((each.params.get("mod") or "").lower() == "udp-enc-tun" for each in agreement.listed):
+    if is_nated(agreement):
         return
     via = top_via(record.message)
     if via is None or host_is(via.host, record.src.host) is not False:

@@ -75,6 +75,12 @@ def too_early(script: Script) -> None:
     script["subscribe"].time = 0.35
 
 
+def taken_in_clear(script: Script) -> None:
+    """The 200 to REGISTER comes in clear, and the UE goes on."""
+    script.until("subscribe")
+    script["welcome"].go_clear(5060, 5060)
+
+
 def too_early_and_taken(script: Script) -> None:
     """SUBSCRIBE comes before the 200 to REGISTER, and is answered."""
     script.until("subscribed")
@@ -204,13 +210,22 @@ CASES = [
         "DRP-03",
         too_early_and_taken,
         "subscribed",
-        "is taken: 200 to SUBSCRIBE",
+        "is not discarded: 200 to SUBSCRIBE",
         role=P,
         evidence=("subscribe",),
         also=frozenset({"ADD-08"}),
     ),
     Case("DRP-13", another_name, "refreshed", "inside the SAs of", role=P, evidence=("refresh",)),
-    Case("ADD-07", another_address, "refreshed", "whose Via names 192.0.2.66", role=P, evidence=("refresh",)),
+    Case(
+        "ADD-07",
+        another_address,
+        "refreshed",
+        "whose Via names 192.0.2.66",
+        role=P,
+        evidence=("refresh",),
+        also=frozenset({"PRT-06"}),
+    ),
+    Case("DRP-19", taken_in_clear, "subscribe", "200 in clear only", evidence=("welcome",), also=frozenset({"OKR-16"})),
     Case("OKR-16", clear("welcome"), "welcome", "its REGISTER came in ESP", role=P, evidence=("answer",)),
     Case(
         "OKR-16",
