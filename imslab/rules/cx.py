@@ -23,7 +23,7 @@ from imslab.diameter.cx import (
     LocationInfoAnswer,
     RegistrationTerminationRequest,
 )
-from imslab.diameter.dictionary import APPLICATION_CX, check
+from imslab.diameter.dictionary import APPLICATION_CX
 from imslab.diameter.userdata import parse_userdata
 from imslab.rules.attempts import attempts_of
 from imslab.rules.clauses import Basis, Level, Wrong, on_diameter
@@ -183,7 +183,7 @@ def _mistaken(record: DiameterRecord, trace: Trace, rule: str) -> Iterator[Wrong
     found = _TWICE.get(record.message.name, {}).get(code)
     if found is None or found[0] != rule or exchange.answered.failed:
         return
-    if code == ResultCode.AVP_UNSUPPORTED and _strange(exchange) is not None:
+    if code == ResultCode.AVP_UNSUPPORTED and _strange(exchange.request, trace) is not None:
         return  # it is about that AVP (HSS-32)
     yield Wrong(
         f"Result-Code {code} is {found[1]}, and no Failed-AVP: {found[2]} is Experimental-Result {code}", record
@@ -459,22 +459,48 @@ def broken_profile_is_refused(record: DiameterRecord, trace: Trace) -> Iterator[
 # --- questions -------------------------------------------------------------------------------------------------------
 
 
-def fault_of(record: DiameterRecord) -> DiameterError | None:
-    """What is wrong with a Cx request by its grammar; None when nothing is. Strange AVPs are HSS-32's affair."""
-    cls = COMMANDS.get((record.message.command, True))
-    if cls is None or record.message.application != APPLICATION_CX:
+class _Faults:
+    """What is wrong with each Cx request by its grammar; each looked at once."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, trace: Trace) -> None:
+        self._known: dict[DiameterRecord, DiameterError | None] = {}
+
+    def of(self, record: DiameterRecord) -> DiameterError | None:
+        """The first thing that is wrong; None when nothing is, and for what is no Cx request."""
+        if record not in self._known:
+            self._known[record] = self._find(record)
+        return self._known[record]
+
+    @staticmethod
+    def _find(record: DiameterRecord) -> DiameterError | None:
+        cls = COMMANDS.get((record.message.command, True))
+        if cls is None or not record.message.request or record.message.application != APPLICATION_CX:
+            return None
+        try:
+            cls.from_message(record.message)
+        except DiameterError as error:
+            return error
         return None
-    try:
-        cls.from_message(record.message)
-    except DiameterError as error:
-        return None if error.result_code == ResultCode.AVP_UNSUPPORTED else error
-    return None
+
+
+def fault_of(record: DiameterRecord, trace: Trace) -> DiameterError | None:
+    """What a Cx request lacks, or has wrong, by its grammar; None when nothing. Strange AVPs are HSS-32's affair."""
+    found = trace.derived(_Faults).of(record)
+    return None if found is None or found.result_code == ResultCode.AVP_UNSUPPORTED else found
+
+
+def _strange(record: DiameterRecord, trace: Trace) -> DiameterError | None:
+    """What says that a question has an AVP with the M bit that nobody knows; None when it has none."""
+    found = trace.derived(_Faults).of(record)
+    return found if found is not None and found.result_code == ResultCode.AVP_UNSUPPORTED else None
 
 
 @on_diameter("HSS-33", "29.228 6.3; 29.229 6.1.7, 6.3.9", role=Role.SCSCF, name="MAR")
 def question_for_vectors_is_whole(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
     """An MAR has IMPI, IMPU, Server-Name, the number of vectors, and scheme Digest-AKAv1-MD5 for IMS AKA."""
-    fault = fault_of(record)
+    fault = fault_of(record, trace)
     if fault is not None:
         yield Wrong(f"MAR: {shown(fault.reason)}", record)
         return
@@ -502,7 +528,7 @@ def question_for_vectors_is_whole(record: DiameterRecord, trace: Trace) -> Itera
 @on_diameter("HSS-34", "29.228 6.1.2", role=Role.SCSCF, name="SAR")
 def assignment_is_whole(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
     """An SAR has its type, User-Data-Already-Available, the Server-Name of the MAR, one IMPU for a registration."""
-    fault = fault_of(record)
+    fault = fault_of(record, trace)
     if fault is not None:
         yield Wrong(f"SAR: {shown(fault.reason)}", record)
         return
@@ -531,7 +557,7 @@ def assignment_is_whole(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]
 @on_diameter("CX-03", "29.229 6.1", role=Role.UNKNOWN, name=("UAR", "LIR", "RTR", "PPR"))
 def question_is_whole(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
     """UAR, LIR, RTR and PPR have the AVPs that their grammar demands."""
-    fault = fault_of(record)
+    fault = fault_of(record, trace)
     if fault is not None:
         yield Wrong(f"{record.message.name}: {shown(fault.reason)}", record, role=record.sender)
 
@@ -540,7 +566,7 @@ def question_is_whole(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
 def missing_avp_is_named(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
     """A question that lacks a mandatory AVP gets Result-Code 5005 MISSING_AVP, with an example in Failed-AVP."""
     exchange = exchanges_of(trace).of(record)
-    fault = None if exchange is None else fault_of(exchange.request)
+    fault = None if exchange is None else fault_of(exchange.request, trace)
     if exchange is None or exchange.answered is None or fault is None or fault.result_code != ResultCode.MISSING_AVP:
         return
     answered = exchange.answered
@@ -556,7 +582,7 @@ def unknown_avp_is_refused(record: DiameterRecord, trace: Trace) -> Iterator[Wro
     exchange = exchanges_of(trace).of(record)
     if exchange is None or exchange.answered is None:
         return
-    fault = _strange(exchange)
+    fault = _strange(exchange.request, trace)
     if fault is None:
         return
     if exchange.succeeded:
@@ -568,12 +594,3 @@ def unknown_avp_is_refused(record: DiameterRecord, trace: Trace) -> Iterator[Wro
         )
     elif exchange.answered.result_code == ResultCode.AVP_UNSUPPORTED and not exchange.answered.failed:
         yield Wrong("AVP_UNSUPPORTED without Failed-AVP", record)
-
-
-def _strange(exchange: Exchange) -> DiameterError | None:
-    """What says that a question has an AVP with the M bit that nobody knows; None when it has none."""
-    try:
-        check(exchange.request.message.avps)
-    except DiameterError as error:
-        return error if error.result_code == ResultCode.AVP_UNSUPPORTED else None
-    return None

@@ -222,7 +222,7 @@ def questions_are_answered(record: DiameterRecord, trace: Trace) -> Iterator[Wro
         return
     place = bisect_left(spoken, record.time + PATIENCE)
     later = f"though the peer spoke {spoken[place] - record.time:.0f} s later" if place < len(spoken) else ""
-    fault = fault_of(record)
+    fault = fault_of(record, trace)
     if again:
         why = f"asked again {again[0].time - record.time:.0f} s later"
     elif message.command == _DWR and (following := trace.derived(_watchdogs).get(record)) is not None:

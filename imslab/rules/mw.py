@@ -57,7 +57,12 @@ def _came(record: SipRecord, trace: Trace) -> SipRecord | None:
 
 def _runs_aka(record: SipRecord, gm: SipRecord | None) -> bool:
     """True when the P-CSCF saw ipsec-3gpp offered: then it runs IMS AKA (33.203 P.3)."""
-    return any(mechanisms(each.message, "Security-Client") for each in (record, gm) if each is not None)
+    return any(
+        "ipsec-3gpp" in row.lower()
+        for each in (record, gm)
+        if each is not None
+        for row in each.message.rows("Security-Client")
+    )
 
 
 # --- Path, charging, visited network ---------------------------------------------------------------------------------
@@ -251,30 +256,46 @@ def _written(record: SipRecord) -> list[str] | None:
     return None if given is None else given.get_all("integrity-protected")
 
 
-def _check_flag(record: SipRecord, trace: Trace, rule: str) -> Iterator[Wrong]:
+class _Flags:
+    """What is wrong with integrity-protected of each REGISTER, by the rule that says so; each looked at once."""
+
+    __slots__ = ("_known", "_trace")
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._known: dict[SipRecord, tuple[str, Wrong] | None] = {}
+
+    def wrong(self, record: SipRecord, rule: str) -> Iterator[Wrong]:
+        """What this rule has to say of a REGISTER."""
+        if record not in self._known:
+            self._known[record] = _wrong_flag(record, self._trace)
+        found = self._known[record]
+        if found is not None and found[0] == rule:
+            yield found[1]
+
+
+def _wrong_flag(record: SipRecord, trace: Trace) -> tuple[str, Wrong] | None:
+    """The rule that the integrity-protected of a REGISTER breaks, and how; PCI-06 has an eye on those of the UE."""
     written = _written(record)
     if written is None or not _upstream(record, trace):
-        return
+        return None
     gm = _came(record, trace)
-    if rule == "PCI-05" and len(written) > 1 and not _brought_flag(gm):
-        yield Wrong(f"integrity-protected stands {len(written)} times: {shown(', '.join(written))}", record)
-        return
-    if gm is None or not _runs_aka(record, gm):
-        if rule == "PCI-05" and not written and gm is None and _runs_aka(record, None):
-            yield Wrong("REGISTER goes upstream without integrity-protected", record)
-        return
-    expected = _flag(gm, trace)
-    if expected is None:
-        if rule == "PCI-05" and not written:
-            yield Wrong("REGISTER goes upstream without integrity-protected", record, gm)
-        return
+    if _brought_flag(gm):
+        return None
+    if len(written) > 1:
+        return "PCI-05", Wrong(f"integrity-protected stands {len(written)} times: {shown(', '.join(written))}", record)
+    if not _runs_aka(record, gm):
+        return None
+    bare = "REGISTER goes upstream without integrity-protected"
+    expected = None if gm is None else _flag(gm, trace)
+    if gm is None or expected is None:
+        return None if written else ("PCI-05", Wrong(bare, record, *(() if gm is None else (gm,))))
     value, why, owner = expected
-    if owner != rule or _brought_flag(gm):
-        return
     if not written:
-        yield Wrong(f"REGISTER goes upstream without integrity-protected: expected {value}, since {why}", record, gm)
-    elif len(written) == 1 and written[0].lower() != value:
-        yield Wrong(f"integrity-protected={shown(written[0])}: expected {value}, since {why}", record, gm)
+        return owner, Wrong(f"{bare}: expected {value}, since {why}", record, gm)
+    if written[0].lower() != value:
+        return owner, Wrong(f"integrity-protected={shown(written[0])}: expected {value}, since {why}", record, gm)
+    return None
 
 
 def _brought_flag(gm: SipRecord | None) -> bool:
@@ -286,25 +307,25 @@ def _brought_flag(gm: SipRecord | None) -> bool:
 @on_sip("PCI-05", "33.203 6.1.5", role=Role.PCSCF, hop=Hop.MW, method="REGISTER", request=True)
 def protection_is_told(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """The P-CSCF says integrity-protected once: no for what came in clear, yes for an answer in its own new SAs."""
-    yield from _check_flag(record, trace, "PCI-05")
+    yield from trace.derived(_Flags).wrong(record, "PCI-05")
 
 
 @on_sip("RER-07", "33.203 6.1.5", role=Role.PCSCF, hop=Hop.MW, method="REGISTER", request=True)
 def protection_of_a_refresh_is_told(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """integrity-protected is yes for a REGISTER without an answer in the SAs of the latest authentication."""
-    yield from _check_flag(record, trace, "RER-07")
+    yield from trace.derived(_Flags).wrong(record, "RER-07")
 
 
 @on_sip("ADD-04", "33.203 6.1.5", role=Role.PCSCF, hop=Hop.MW, method="REGISTER", request=True)
 def answer_in_old_sas_is_unprotected(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """integrity-protected is no for the answer to a challenge that came in the old SAs."""
-    yield from _check_flag(record, trace, "ADD-04")
+    yield from trace.derived(_Flags).wrong(record, "ADD-04")
 
 
 @on_sip("ADD-05", "33.203 6.1.5", role=Role.PCSCF, hop=Hop.MW, method="REGISTER", request=True)
 def report_in_temporary_sas_is_unprotected(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """integrity-protected is no for a failure report that came in the temporary SAs."""
-    yield from _check_flag(record, trace, "ADD-05")
+    yield from trace.derived(_Flags).wrong(record, "ADD-05")
 
 
 @on_sip("PCI-06", "33.203 P.3, 6.1.5", role=Role.PCSCF, hop=Hop.MW, method="REGISTER", request=True)

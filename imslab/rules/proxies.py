@@ -28,16 +28,34 @@ def _branches(message: Message) -> list[str]:
     return [each.branch or "" for each in quiet(lambda: message.via) or ()]
 
 
+class _Passed:
+    """The message that a proxy passed on as another one; each looked up once."""
+
+    __slots__ = ("_known", "_trace")
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._known: dict[SipRecord, SipRecord | None] = {}
+
+    def before(self, record: SipRecord) -> SipRecord | None:
+        """The message; None where there is none in the trace, and for one that was made anew."""
+        if record not in self._known:
+            self._known[record] = self._find(record)
+        return self._known[record]
+
+    def _find(self, record: SipRecord) -> SipRecord | None:
+        if record.sender not in _PROXIES or self._trace.is_retransmission(record):
+            return None
+        before = self._trace.relayed_from(record)
+        if before is None:
+            return None
+        shared = set(_branches(record.message)) & set(_branches(before.message)) - {""}
+        return before if shared else None
+
+
 def _proxied(record: SipRecord, trace: Trace) -> SipRecord | None:
     """The message that a proxy passed on as this one. A box that made it anew, with Vias of its own, is no proxy."""
-    if record.sender not in _PROXIES or trace.is_retransmission(record):
-        return None
-    before = trace.relayed_from(record)
-    if before is None:
-        return None
-    mine, its = _branches(record.message), _branches(before.message)
-    shared = set(mine) & set(its) - {""}
-    return before if shared else None
+    return trace.derived(_Passed).before(record)
 
 
 @on_sip("MW-01", "RFC 3261 16.6", role=Role.PCSCF, request=True)
@@ -83,10 +101,10 @@ def tags_are_left_alone(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     before = _proxied(record, trace)
     if before is None or status_of(record) == 100:
         return
-    for name, now, then in (
-        ("From", record.message.from_.tag, quiet(lambda: before.message.from_.tag)),
-        ("To", record.message.to.tag, quiet(lambda: before.message.to.tag)),
-    ):
+    for name in ("From", "To"):
+        if record.message.get(name) == before.message.get(name):
+            continue
+        now, then = _tag(record.message, name), quiet(lambda n=name: _tag(before.message, n))  # type: ignore[misc]
         if now != then:
             yield Wrong(
                 f"{what(record)} passed on with tag {shown(now or '-')} in {name}: it had {shown(then or '-')}",
@@ -94,6 +112,10 @@ def tags_are_left_alone(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
                 before,
                 role=record.sender,
             )
+
+
+def _tag(message: Message, name: str) -> str | None:
+    return message.from_.tag if name == "From" else message.to.tag
 
 
 @on_sip(
