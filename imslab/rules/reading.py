@@ -7,7 +7,7 @@ other messages it reads with these, since nobody is to be blamed here for what a
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import TypeVar
 
 from imslab.core.errors import PeerError
@@ -23,11 +23,10 @@ from imslab.trace.model import Record, SipRecord
 from imslab.trace.trace import method_of, status_of
 
 T = TypeVar("T")
+P = TypeVar("P", DigestChallenge, DigestCredentials)
 
 #: Where SIP is spoken when no port is written (RFC 3261 19.1.2).
 SIP_PORT = 5060
-#: How many messages' readings are kept: all rules look at one message before any looks at the next.
-_KEPT = 256
 #: How much of a peer's text a finding quotes.
 QUOTED = 80
 
@@ -40,31 +39,53 @@ def quiet(read: Callable[[], T]) -> T | None:
         return None
 
 
-@lru_cache(_KEPT)
 def mechanisms(message: Message, header: str) -> list[SecurityMechanism]:
     """The ipsec-3gpp entries of Security-Client, -Server or -Verify; none where the header cannot be read."""
+    return message.derived(_MECHANISMS[header]) if message.has(header) else []
+
+
+def _read_mechanisms(header: str, message: Message) -> list[SecurityMechanism]:
     found = quiet(lambda: [SecurityMechanism.parse(each) for each in message.values(header)])
     return [each for each in found or () if each.is_ipsec_3gpp]
 
 
-@lru_cache(_KEPT)
+_MECHANISMS = {
+    header: partial(_read_mechanisms, header) for header in ("Security-Client", "Security-Server", "Security-Verify")
+}
+
+
 def sides_in(message: Message, header: str) -> list[Side]:
     """The values of those entries; 0 or "" for what is missing or malformed."""
+    return message.derived(_SIDES[header]) if message.has(header) else []
+
+
+def _read_sides(header: str, message: Message) -> list[Side]:
     return [read_side(each) for each in mechanisms(message, header)]
 
 
-@lru_cache(_KEPT)
+_SIDES = {header: partial(_read_sides, header) for header in _MECHANISMS}
+
+
 def credentials(message: Message) -> DigestCredentials | None:
     """The Authorization of a request: one for AKA if there is one."""
-    found = quiet(lambda: message.authorization) or []
-    return next((each for each in found if is_aka(each)), found[0] if found else None)
+    return message.derived(_read_credentials)
 
 
-@lru_cache(_KEPT)
+def _read_credentials(message: Message) -> DigestCredentials | None:
+    return _for_aka(quiet(lambda: message.authorization)) if message.has("Authorization") else None
+
+
 def challenge(message: Message) -> DigestChallenge | None:
     """The challenge of a 401: one for AKA if there is one."""
-    found = quiet(lambda: message.www_authenticate) or []
-    return next((each for each in found if is_aka(each)), found[0] if found else None)
+    return message.derived(_read_challenge)
+
+
+def _read_challenge(message: Message) -> DigestChallenge | None:
+    return _for_aka(quiet(lambda: message.www_authenticate)) if message.has("WWW-Authenticate") else None
+
+
+def _for_aka(found: list[P] | None) -> P | None:
+    return next((each for each in found or () if is_aka(each)), found[0] if found else None)
 
 
 def is_aka(params: DigestChallenge | DigestCredentials) -> bool:
@@ -74,18 +95,27 @@ def is_aka(params: DigestChallenge | DigestCredentials) -> bool:
 
 def param(params: DigestChallenge | DigestCredentials, name: str) -> str | None:
     """A digest parameter without its quotes; None where it is missing or there twice."""
-    return quiet(lambda: params.get(name))
+    try:
+        return params.get(name)
+    except PeerError:
+        return None
 
 
-@lru_cache(_KEPT)
 def contacts(message: Message) -> list[Contact]:
     """The contacts; none where they cannot be read."""
+    return message.derived(_read_contacts)
+
+
+def _read_contacts(message: Message) -> list[Contact]:
     return quiet(lambda: message.contact) or []
 
 
-@lru_cache(_KEPT)
 def leaves(message: Message) -> bool:
     """True for a REGISTER that removes bindings (RFC 3261 10.2.2): every contact has an expiry of zero."""
+    return message.derived(_leaves)
+
+
+def _leaves(message: Message) -> bool:
     found = contacts(message)
     default = quiet(lambda: message.expires)
 
@@ -97,13 +127,20 @@ def leaves(message: Message) -> bool:
 
 def cseq_number(message: Message) -> int | None:
     """The number of the CSeq."""
+    return message.derived(_read_cseq_number)
+
+
+def _read_cseq_number(message: Message) -> int | None:
     found = quiet(lambda: message.cseq)
     return None if found is None else found.number
 
 
-@lru_cache(_KEPT)
 def is_emergency(message: Message) -> bool:
     """True for a registration for emergency calls, or a request to an emergency service (24.229 7.2A.13, RFC 5031)."""
+    return message.derived(_is_emergency)
+
+
+def _is_emergency(message: Message) -> bool:
     if message.is_request and getattr(message, "uri", "").lower().startswith("urn:service:sos"):
         return True
     return any("sos" in each.uri.params for each in contacts(message))

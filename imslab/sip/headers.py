@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self, TypeVar
 
 from imslab.core.errors import LocalError
 from imslab.sip.grammar import LWS, encode, is_token, peer_error, split_list
+
+D = TypeVar("D")
 
 #: Compact forms (RFC 3261 20, and the registry of header fields for the later ones), all in lower case.
 COMPACT = {
@@ -133,7 +135,7 @@ def make_line(name: str, value: str) -> str:
 class HeaderRows:
     """The rows of one message: found by name, changed by name. Untouched rows are written as they came."""
 
-    __slots__ = ("_cache", "_changed", "_keys", "_lines")
+    __slots__ = ("_cache", "_changed", "_derived", "_keys", "_lines")
 
     def __init__(self, keys: list[str], lines: list[str], changed: bool) -> None:
         #: Of each row the key under which it is found, and the text without its last CRLF.
@@ -142,6 +144,22 @@ class HeaderRows:
         self._changed = changed
         #: Typed values by key; a change of a row forgets them.
         self._cache: dict[str, Any] = {}
+        #: What others read out of it, by whom; any change forgets all of it.
+        self._derived: dict[object, Any] | None = None
+
+    def derived(self, make: Callable[[Self], D]) -> D:
+        """What `make` reads out of this message, read once and for all who ask: nobody may change it.
+
+        What it raises is raised each time.
+        """
+        derived = self._derived
+        if derived is None:
+            derived = self._derived = {}
+        elif make in derived:
+            known: D = derived[make]
+            return known
+        found = derived[make] = make(self)
+        return found
 
     def _of_key(self, key: str) -> list[str]:
         """The values of all rows of this key."""
@@ -155,6 +173,7 @@ class HeaderRows:
 
     def _touch(self, key: str) -> None:
         self._changed = True
+        self._derived = None
         self._cache.pop(key, None)
 
     @property

@@ -150,6 +150,7 @@ class Message(HeaderRows, ABC):
     def body(self, octets: bytes) -> None:
         self._body = bytes(octets)
         self._changed = True
+        self._derived = None
 
     @property
     def octets(self) -> bytes | None:
@@ -186,6 +187,7 @@ class Message(HeaderRows, ABC):
         made._changed = self._changed
         # Cached values are unchangeable, or are copied again when they are handed out.
         made._cache = dict(self._cache)
+        made._derived = None
         made._body = self._body
         made._octets = self._octets
         return made
@@ -528,6 +530,7 @@ class Request(Message):
         self._uri = _checked_uri(str(text))
         self._uri_read = None
         self._changed = True
+        self._derived = None
 
     @property
     def request_uri(self) -> Uri:

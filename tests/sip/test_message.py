@@ -106,6 +106,33 @@ def test_changing_a_list_that_was_read_does_not_change_the_message() -> None:
     assert message.authentication_info.qop == "auth"
 
 
+def test_what_others_derive_is_derived_once_until_something_changes() -> None:
+    message = Request("REGISTER", "sip:home.example", [("Call-ID", "a")], b"body")
+    asked: list[str] = []
+
+    def facts(of: Message) -> tuple[str, str, bytes]:
+        asked.append(of.call_id)
+        return of.call_id, of.uri if isinstance(of, Request) else "", of.body
+
+    assert message.derived(facts) == message.derived(facts) == ("a", "sip:home.example", b"body")
+    assert asked == ["a"]
+    message.set("Call-ID", "b")
+    assert message.derived(facts)[0] == "b"
+    message.body = b"other"
+    assert message.derived(facts)[2] == b"other"
+    other = message.copy()
+    message.uri = "sip:away.example"
+    assert message.derived(facts)[1] == "sip:away.example"
+    assert other.derived(facts)[1] == "sip:home.example"
+
+
+def test_what_cannot_be_derived_is_said_each_time() -> None:
+    message = Request("REGISTER", "sip:home.example")
+    for _ in range(2):
+        with pytest.raises(PeerError, match="Call-ID is missing"):
+            message.derived(lambda of: of.call_id)
+
+
 @pytest.mark.parametrize("octets", [REGISTER, b"SIP/2.0 200 OK\r\nCSeq: 1 A\r\nContent-Length: 0\r\n\r\n"])
 def test_copies_are_independent(octets: bytes) -> None:
     message = parse(octets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import ClassVar, Self
 
 from imslab.core.errors import LocalError
@@ -43,6 +44,16 @@ class NameAddr:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read one value, not a list. Raises PeerError."""
+        # Every box on the way reads it, in every message. Long ones are not worth remembering: memory stays bounded.
+        return cls._parse_known(text) if len(text) <= 192 else cls._parse(text)
+
+    @classmethod
+    @lru_cache(maxsize=4096)
+    def _parse_known(cls, text: str) -> Self:
+        return cls._parse(text)
+
+    @classmethod
+    def _parse(cls, text: str) -> Self:
         text = text.strip(LWS)
         display = ""
         start = text.find("<")
@@ -106,12 +117,11 @@ class Contact(NameAddr):
     _what: ClassVar[str] = "Contact"
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read one value, not a list. Raises PeerError."""
+    def _parse(cls, text: str) -> Self:
         if text.strip(LWS) == "*":
             return cls("", STAR_URI)
         # Without arguments super() would look for the class that the dataclass decorator replaced.
-        return super(Contact, cls).parse(text)
+        return super(Contact, cls)._parse(text)
 
     @property
     def is_star(self) -> bool:

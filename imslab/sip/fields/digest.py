@@ -24,21 +24,36 @@ _WHOLE_VALUE = re.compile(rf'{QUOTED}|[^\x00-\x20\x7f",;<>]+', re.DOTALL)
 _UNQUOTED = frozenset({"algorithm", "stale", "nc", "charset", "userhash"})
 
 
+_NOTHING: list[str] = []
+
+#: Pairs (name, value) as written, in order.
+Pairs = tuple[tuple[str, str], ...]
+
+
 class DigestParams:
     """A list of auth-params: a pair (name, value) each, names in any case, values as written."""
 
-    __slots__ = ("_raw", "params")
+    __slots__ = ("_index", "_params", "_raw")
 
     #: Names that this header writes without quotes.
     unquoted: ClassVar[frozenset[str]] = _UNQUOTED
 
     def __init__(self, params: Iterable[tuple[str, str]] = ()) -> None:
         """params: (name, value) with the value as it shall be written, quotes included. Raises LocalError."""
-        #: (name, value) as written, in order.
-        self.params: list[tuple[str, str]] = list(params)
-        for name, value in self.params:
+        self._keep(tuple(params))
+        for name, value in self._params:
             _check(name, value)
-        self._raw = ""
+
+    def _keep(self, params: Pairs, raw: str = "") -> None:
+        self._params = params
+        #: The values of each name in lower case, without quotes; made when it is asked for.
+        self._index: dict[str, list[str]] | None = None
+        self._raw = raw
+
+    @property
+    def params(self) -> Pairs:
+        """(name, value) as written, in order."""
+        return self._params
 
     @classmethod
     def build(cls, **params: str | int | None) -> Self:
@@ -52,36 +67,36 @@ class DigestParams:
                 made.set(name.replace("_", "-"), f"{value:08x}" if isinstance(value, int) else value)
         return made
 
-    @classmethod
-    def _parse_params(cls, text: str, what: str) -> list[tuple[str, str]]:
-        text = text.strip(LWS)
-        found = _PARAM.findall(text)
-        if not found or found[-1][2] or text[-1] == ",":
-            bad = found[-1][2] if found else ""
-            raise peer_error(f"{what}: name=value was expected", bad or text[-40:], _CLAUSE)
-        return [(name, value) for name, value, _ in found]
-
     def _write_params(self) -> str:
-        return ", ".join([f"{name}={value}" for name, value in self.params])
+        return ", ".join([f"{name}={value}" for name, value in self._params])
 
     def copy(self) -> Self:
         """An independent copy."""
-        made = type(self)()
-        made.params = list(self.params)
+        made = type(self).__new__(type(self))
+        made._params = self._params
+        made._index = self._index  # never changed, only made anew
         made._raw = self._raw
         return made
 
+    def _values(self, name: str) -> list[str]:
+        index = self._index
+        if index is None:
+            index = {}
+            for key, value in self._params:
+                index.setdefault(key.lower(), []).append(unquote(value))
+            self._index = index
+        return index.get(name.lower(), _NOTHING)
+
     def get_all(self, name: str) -> list[str]:
         """All values of a parameter, without quotes. More than one is the peer's fault."""
-        wanted = name.lower()
-        return [unquote(value) for key, value in self.params if key.lower() == wanted]
+        return list(self._values(name))
 
     def get(self, name: str) -> str | None:
         """The value of a parameter without quotes; None if it is not there.
 
         Raises PeerError when it is there twice: whichever one was picked, somebody else might pick the other.
         """
-        values = self.get_all(name)
+        values = self._values(name)
         if len(values) > 1:
             # RFC 3261 7.3.1: any given parameter-name MUST NOT appear more than once.
             raise peer_error(f"digest parameter {name} appears more than once", self._write_params(), "RFC 3261 7.3.1")
@@ -89,15 +104,14 @@ class DigestParams:
 
     def has(self, name: str) -> bool:
         """True if the parameter is there, once or more."""
-        wanted = name.lower()
-        return any(key.lower() == wanted for key, _ in self.params)
+        return bool(self._values(name))
 
     @property
     def duplicates(self) -> list[str]:
         """Names (lower case) that appear more than once, in the order of their second appearance."""
         seen: set[str] = set()
         twice: dict[str, None] = {}
-        for name, _ in self.params:
+        for name, _ in self._params:
             lower = name.lower()
             if lower in seen:
                 twice[lower] = None
@@ -107,11 +121,10 @@ class DigestParams:
     def remove(self, name: str) -> bool:
         """Take out every occurrence, in any case. True if there was one."""
         wanted = name.lower()
-        kept = [pair for pair in self.params if pair[0].lower() != wanted]
-        found = len(kept) != len(self.params)
+        kept = tuple([pair for pair in self._params if pair[0].lower() != wanted])
+        found = len(kept) != len(self._params)
         if found:
-            self.params = kept
-            self._raw = ""
+            self._keep(kept)
         return found
 
     def set(self, name: str, value: str, *, quoted: bool | None = None) -> None:
@@ -124,14 +137,17 @@ class DigestParams:
         written = quote(value) if quoted else value
         _check(name, written)
         wanted = name.lower()
-        places = [i for i, pair in enumerate(self.params) if pair[0].lower() == wanted]
-        if places:
-            self.params[places[0]] = (self.params[places[0]][0], written)
-            for place in reversed(places[1:]):
-                del self.params[place]
-        else:
-            self.params.append((name, written))
-        self._raw = ""
+        pairs: list[tuple[str, str]] = []
+        placed = False
+        for pair in self._params:
+            if pair[0].lower() != wanted:
+                pairs.append(pair)
+            elif not placed:
+                pairs.append((pair[0], written))
+                placed = True
+        if not placed:
+            pairs.append((name, written))
+        self._keep(tuple(pairs))
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -141,11 +157,11 @@ class DigestParams:
     __hash__ = None  # type: ignore[assignment]  # changeable
 
     def _comparable(self) -> list[tuple[str, str]]:
-        return sorted((name.lower(), unquote(value)) for name, value in self.params)
+        return sorted((name.lower(), unquote(value)) for name, value in self._params)
 
     def __repr__(self) -> str:
         """Without the values: they may be keys."""
-        return f"<{type(self).__name__} {' '.join(name for name, _ in self.params)}>"
+        return f"<{type(self).__name__} {' '.join(name for name, _ in self._params)}>"
 
     # The parameters by name; None if absent, PeerError if there twice.
     @property
@@ -206,9 +222,9 @@ class _Scheme(DigestParams):
         scheme, _, rest = text.partition(" ")
         if not is_token(scheme):
             raise peer_error("an authentication scheme was expected", text, _CLAUSE)
-        made = cls((), scheme)
-        made.params = cls._parse_params(rest, scheme)
-        made._raw = text
+        made = cls.__new__(cls)
+        made.scheme = scheme
+        made._keep(_read_params(rest, scheme), text)
         return made
 
     def __str__(self) -> str:
@@ -283,9 +299,8 @@ class AuthenticationInfo(DigestParams):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Raises PeerError."""
-        made = cls()
-        made.params = cls._parse_params(text, "Authentication-Info")
-        made._raw = text.strip(LWS)
+        made = cls.__new__(cls)
+        made._keep(_read_params(text, "Authentication-Info"), text.strip(LWS))
         return made
 
     def __str__(self) -> str:
@@ -300,6 +315,15 @@ class AuthenticationInfo(DigestParams):
     def rspauth(self) -> str | None:
         """The server's proof in hex digits."""
         return self.get("rspauth")
+
+
+def _read_params(text: str, what: str) -> Pairs:
+    text = text.strip(LWS)
+    found = _PARAM.findall(text)
+    if not found or found[-1][2] or text[-1] == ",":
+        bad = found[-1][2] if found else ""
+        raise peer_error(f"{what}: name=value was expected", bad or text[-40:], _CLAUSE)
+    return tuple([(name, value) for name, value, _ in found])
 
 
 def _check(name: str, value: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from imslab.sip.grammar import (
     LWS,
@@ -40,6 +41,11 @@ class SecurityMechanism:
     @classmethod
     def parse(cls, text: str) -> SecurityMechanism:
         """Read one element of the list. Raises PeerError."""
+        # An agreement is said three times, and read by both sides. Memory stays bounded.
+        return _parse_known(text) if len(text) <= 192 else cls._parse(text)
+
+    @classmethod
+    def _parse(cls, text: str) -> SecurityMechanism:
         text = text.strip(LWS)
         made = cls(*parse_token_params(text, "security mechanism"))
         object.__setattr__(made, "_raw", text)
@@ -132,6 +138,9 @@ class SecurityMechanism:
         return value
 
 
+_parse_known = lru_cache(maxsize=4096)(SecurityMechanism._parse)
+
+
 def same_list(one: Sequence[SecurityMechanism], other: Sequence[SecurityMechanism]) -> bool:
     """True when two lists say the same, as Security-Verify must of Security-Server (RFC 3329 2.3.1, 33.203 7.2).
 
@@ -139,6 +148,8 @@ def same_list(one: Sequence[SecurityMechanism], other: Sequence[SecurityMechanis
     free by RFC 3261 7.3.1). The order of the mechanisms, any added, missing or different value does: also an SPI
     written with another number of digits.
     """
+    if list(one) == list(other):  # nearly always, to the letter
+        return True
     return [_comparable(mechanism) for mechanism in one] == [_comparable(mechanism) for mechanism in other]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from imslab.core.errors import LocalError
 from imslab.sip.grammar import NO_PARAMS, TOKEN_CHARS, Params, is_token, number, peer_error
@@ -34,6 +35,11 @@ class Via:
     @classmethod
     def parse(cls, text: str) -> Via:
         """Read one value, not a list. Raises PeerError."""
+        # Every box on the way reads it, there and back. Long ones are not worth remembering: memory stays bounded.
+        return _parse_known(text) if len(text) <= 128 else cls._parse(text)
+
+    @classmethod
+    def _parse(cls, text: str) -> Via:
         found = _VIA.match(text)
         if found is None:
             raise peer_error("Via: protocol, transport and sent-by were expected", text, _CLAUSE)
@@ -87,3 +93,6 @@ class Via:
     def without_params(self, *names: str) -> Via:
         """This Via without some parameters."""
         return Via(self.transport, self.host, self.port, Params(self.params).without(*names))
+
+
+_parse_known = lru_cache(maxsize=4096)(Via._parse)
