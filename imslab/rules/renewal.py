@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from imslab.core.errors import PeerError
 from imslab.rules.agreements import Accepted, gm_of, granted
@@ -24,6 +25,7 @@ from imslab.rules.reading import (
 )
 from imslab.sip.fields.security import same_list
 from imslab.sip.message import Message
+from imslab.sip.reginfo import parse_reginfo
 from imslab.trace.model import Hop, Role, SipRecord
 from imslab.trace.registration import Registration
 from imslab.trace.trace import Trace, status_of
@@ -33,8 +35,10 @@ HALF_TIME_UP_TO = 1200
 BEFORE_THE_END = 600
 #: What a refresh may be late by, seconds: it is sent in time, and seen a little later.
 LATE = 5.0
-#: Who tries again sooner than that after a 403 has not waited at all, seconds.
+#: Who tries again sooner than that after a refusal has not waited at all, seconds.
 AT_ONCE = 5.0
+#: Who tries again sooner than that has no hand that asked for it, seconds.
+NO_PAUSE = 0.5
 #: How much clocks and captures may differ, seconds.
 TOLERANCE = 0.5
 #: Answers that may say when to come back (RFC 3261 20.33).
@@ -237,6 +241,88 @@ def farewell_is_protected(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
         yield Wrong(f"de-REGISTER of Contact {shown(now)}, registered was {shown(old[0])}", record, before[-1].request)
 
 
+@on_sip(
+    "DER-02", "24.229 5.1.1.6.1", role=Role.UE, basis=Basis.SECOND_HAND, hop=Hop.GM, method="REGISTER", request=True
+)
+def calls_end_before_the_farewell(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A UE that de-registers has ended its calls: BYE comes before REGISTER."""
+    gm = gm_of(trace)
+    agreement = gm.agreement_of(record)
+    if record.sender is not Role.UE or agreement is None or not leaves(record.message) or not gm.starts(record):
+        return
+    for call in trace.derived(_calls).get(record.src.host, ()):
+        within = gm.agreement_of(call.answered)
+        if within is None or within.key != agreement.key or not order(call.answered) < order(record):
+            continue
+        if call.ended is None or order(call.ended) > order(record):
+            yield Wrong(f"de-REGISTER in a call that stands ({shown(call.name)})", record, call.answered)
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """An INVITE of or to a UE that was answered 2xx. name: its Call-ID. ended: the first BYE."""
+
+    name: str
+    answered: SipRecord
+    ended: SipRecord | None = None
+
+
+def _calls(trace: Trace) -> dict[str, list[_Call]]:
+    """Calls on Gm by the UE's address."""
+    found: dict[tuple[str, str], _Call] = {}
+    for record in trace.sip(method="INVITE", request=False, hop=Hop.GM):
+        if 200 <= (status_of(record) or 0) < 300:
+            host = record.dst.host if record.receiver is Role.UE else record.src.host
+            call_id = record.message.get("Call-ID") or ""
+            found.setdefault((host, call_id), _Call(call_id, record))
+    for record in trace.sip(method="BYE", request=True, hop=Hop.GM):
+        host = record.dst.host if record.receiver is Role.UE else record.src.host
+        call = found.get((host, record.message.get("Call-ID") or ""))
+        if call is not None and call.ended is None:
+            call.ended = record
+    calls: dict[str, list[_Call]] = {}
+    for (host, _), call in found.items():
+        calls.setdefault(host, []).append(call)
+    return calls
+
+
+@on_sip(
+    "DER-17",
+    "24.229 5.1.1.7",
+    role=Role.UE,
+    level=Level.WARNING,
+    basis=Basis.SECOND_HAND,
+    hop=Hop.GM,
+    method="NOTIFY",
+    request=True,
+)
+def rejection_is_final(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """A UE whose registrations were all ended as "rejected" does not register again by itself."""
+    if record.receiver is not Role.UE or not record.message.body or trace.is_retransmission(record):
+        return
+    info = quiet(lambda: parse_reginfo(record.message.body))
+    ends = [each for one in info.registrations for each in one.contacts] if info is not None else []
+    if not ends or any(each.state != "terminated" or each.event != "rejected" for each in ends):
+        return
+    row = trace.derived(_first_registers).get(record.dst.host, [])
+    place_ = bisect_right(row, order(record), key=order)
+    again = row[place_] if place_ < len(row) else None
+    if again is not None and again.time - record.time < AT_ONCE and not is_emergency(again.message):
+        yield Wrong(f"REGISTER {again.time - record.time:.3f} s after a NOTIFY with rejected", again, record)
+
+
+def _first_registers(trace: Trace) -> dict[str, list[SipRecord]]:
+    """The REGISTERs in clear with which UEs began, by address."""
+    found: dict[str, list[SipRecord]] = {}
+    for each in trace.registrations:
+        first = each.requests[0]
+        if first.hop is Hop.GM and gm_of(trace).is_clear(first):
+            found.setdefault(first.src.host, []).append(first)
+    for row in found.values():
+        row.sort(key=order)
+    return found
+
+
 # ------------------------------------------------------------------------------------------------- taking a refusal
 
 
@@ -271,8 +357,37 @@ def refusal_is_taken(registration: Registration, trace: Trace) -> Iterator[Wrong
     again = _next(registration, trace)
     if final is None or again is None or status_of(final) != 403 or again.dst.host != final.src.host:
         return
-    if again.time - final.time < AT_ONCE:
+    if again.time - final.time < AT_ONCE and not _is_wanted_back(again, trace):
         yield Wrong(f"REGISTER again {again.time - final.time:.3f} s after a 403", again, final)
+
+
+def _is_wanted_back(again: SipRecord, trace: Trace) -> bool:
+    """True when a NOTIFY has just asked the UE to register anew (24.229 5.1.1.7)."""
+    asked = trace.derived(_invitations).get(again.src.host, [])
+    return any(order(each) < order(again) and again.time - each.time < AT_ONCE for each in asked)
+
+
+def _invitations(trace: Trace) -> dict[str, list[SipRecord]]:
+    """NOTIFYs that end a registration so that the UE comes back, by its address."""
+    found: dict[str, list[SipRecord]] = {}
+    for record in trace.sip(method="NOTIFY", request=True, hop=Hop.GM, receiver=Role.UE):
+        if b'"deactivated"' in record.message.body or b'"probation"' in record.message.body:
+            found.setdefault(record.dst.host, []).append(record)
+    return found
+
+
+@on_registration("ERR-13", "24.229 5.1.1.2.1; RFC 5626 4.5", role=Role.UE, level=Level.WARNING, basis=Basis.UNREAD)
+def failure_is_waited_after(registration: Registration, trace: Trace) -> Iterator[Wrong]:
+    """After a 408 or 5xx to a first registration the UE waits before it asks the same P-CSCF again."""
+    gm = gm_of(trace)
+    final, again = registration.final, _next(registration, trace)
+    if final is None or again is None or again.dst.host != final.src.host or not gm.is_clear(again):
+        return
+    status = status_of(final) or 0
+    if not (status == 408 or 500 <= status < 600) or not gm.is_clear(registration.requests[0]):
+        return
+    if again.time - final.time < NO_PAUSE and not final.message.has("Retry-After"):  # else ERR-09
+        yield Wrong(f"REGISTER again {again.time - final.time:.3f} s after a {status}", again, final)
 
 
 @on_registration("ERR-02", "RFC 3261 10.2.8", role=Role.UE)

@@ -6,19 +6,25 @@ import pytest
 
 from imslab.rules.clauses import Level
 from imslab.rules.renewal import latest_refresh
+from imslab.sip.reginfo import CONTENT_TYPE, RegContact, RegInfo, Registration, write_reginfo
 from tests.rules.build import (
+    CALL,
     CLEAR_DOWN,
     CLEAR_UP,
+    DOMAIN,
     EMPTY,
     FIRST,
+    IMPU,
     SECOND,
     THIRD,
+    UE,
     Script,
     answer,
     findings,
     register,
     request,
     sane,
+    to_ue,
 )
 from tests.rules.cases import Case, Spoil, cases_lacking, check, edit, every, header, sound
 
@@ -31,6 +37,41 @@ def shift(name: str, seconds: float) -> Spoil:
         for step in script.steps.values():
             if step.time >= start:
                 step.time += seconds
+
+    return spoil
+
+
+def leaves_in_a_call(script: Script) -> None:
+    """The UE has called somebody, who has picked up; it leaves without a BYE."""
+    more = f"Security-Verify: {SECOND.server}\nContact: <sip:alice@{UE}:30000>\n"
+    script.add("call", 2000.0, SECOND.flows[0], request("INVITE", 1, target=f"sip:bob@{DOMAIN}", more=more))
+    script.add("picked-up", 2001.0, SECOND.flows[2], answer(script["call"].message, "200 OK", "Contact: <sip:bob@b>\n"))
+
+
+def hung_up(script: Script) -> None:
+    """The same, but the other side hangs up first."""
+    leaves_in_a_call(script)
+    text = to_ue("BYE", 1, call=script["call"].message.get("Call-ID") or "")
+    script.add("bye", 2002.0, SECOND.flows[2], text)
+    script.add("gone", 2002.1, SECOND.flows[0], answer(script["bye"].message, "200 OK"))
+
+
+def rejected(event: str, wait: float) -> Spoil:
+    """The network ends the registration; the UE is there again after so many seconds."""
+
+    def spoil(script: Script) -> None:
+        script.until("notified")
+        contact = RegContact(f"sip:alice@{UE}:30000", "1", "terminated", event)
+        body = write_reginfo(RegInfo(1, "full", [Registration(IMPU, "r", "terminated", [contact])]))
+        notify = script.again("end", "notify", 30.0)
+        notify.message.set("Via", (notify.message.get("Via") or "").replace("p-NOTIFY-1", "p-NOTIFY-2"))
+        notify.message.set("CSeq", "2 NOTIFY")
+        notify.message.set("Subscription-State", "terminated;reason=noresource")
+        notify.message.set("Content-Type", CONTENT_TYPE)
+        notify.message.body = body
+        script.add("ended", 30.05, FIRST.flows[0], answer(notify.message, "200 OK"))
+        again = register(2, "UDP", THIRD, EMPTY, port=5060).replace(CALL, "call-2").replace("reg-2", "reg-again")
+        script.add("again", 30.0 + wait, CLEAR_UP, again)
 
     return spoil
 
@@ -156,6 +197,23 @@ CASES = [
         "differs from the last",
         evidence=("rechallenge",),
     ),
+    Case("DER-02", goodbye(leaves_in_a_call), "goodbye", "in a call that stands", evidence=("picked-up",)),
+    Case(
+        "DER-17",
+        rejected("rejected", 0.1),
+        "again",
+        "after a NOTIFY with rejected",
+        evidence=("end",),
+        level=Level.WARNING,
+    ),
+    Case(
+        "ERR-13",
+        refused("504 Server Time-out", 0.2),
+        "again",
+        "0.200 s after a 504",
+        evidence=("refusal",),
+        level=Level.WARNING,
+    ),
     Case("DER-01", goodbye(header("goodbye", "Security-Client", None)), "goodbye", "lacks Security-Client"),
     Case("DER-01", goodbye(header("goodbye", "Security-Verify", None)), "goodbye", "lacks Security-Verify"),
     Case(
@@ -274,3 +332,12 @@ def test_all_contacts_may_leave() -> None:
 
 def test_the_second_set_is_the_last() -> None:
     assert SECOND.server in sane()["refresh"].message.encode().decode()
+
+
+def test_a_call_that_was_hung_up_is_over() -> None:
+    sound(hung_up)
+
+
+@pytest.mark.parametrize(("event", "wait"), [("rejected", 60.0), ("deactivated", 0.1), ("probation", 0.1)])
+def test_who_was_asked_to_return_or_waits_may_return(event: str, wait: float) -> None:
+    sound(rejected(event, wait))
