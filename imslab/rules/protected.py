@@ -256,21 +256,38 @@ def pcscf_switches_to_the_new_set(record: SipRecord, trace: Trace) -> Iterator[W
     carried, newest = gm.agreement_of(record), gm.standing(record.dst.host, record)
     if carried is None or newest is None or newest is carried or newest.key != carried.key:
         return
-    used = trace.derived(_first_uses).get(id(newest))
-    if used is not None and carried.made < newest.made and record.time - used.time > UNDER_WAY:
+    used = trace.derived(_first_heard).get(id(newest))
+    if used is not None and carried.made < newest.made and record.time - used[1].time > UNDER_WAY:
         text = f"{what(record)} {place(record)}: on the old set, though the UE has used the new one"
-        yield Wrong(text, record, used)
+        yield Wrong(text, record, used[0])
 
 
 def _first_uses(trace: Trace) -> dict[int, SipRecord]:
     """The first message of the UE in each established set, after the 200."""
-    gm = gm_of(trace)
     found: dict[int, SipRecord] = {}
+    for agreement, record in _uses(trace):
+        found.setdefault(id(agreement), record)
+    return found
+
+
+def _first_heard(trace: Trace) -> dict[int, tuple[SipRecord, SipRecord]]:
+    """The same, of those that the P-CSCF has shown to have heard, and by what: it passed it on, or answered."""
+    found: dict[int, tuple[SipRecord, SipRecord]] = {}
+    for agreement, record in _uses(trace):
+        if id(agreement) not in found:
+            heard = trace.relayed(record) or next(iter(trace.responses_to(record)), None)
+            if heard is not None:
+                found[id(agreement)] = record, heard
+    return found
+
+
+def _uses(trace: Trace) -> Iterator[tuple[Agreement, SipRecord]]:
+    """What UEs sent in established sets, after the 200."""
+    gm = gm_of(trace)
     for record in trace.sip_records:
         agreement = gm.agreement_of(record) if record.sender is Role.UE else None
         if agreement is not None and agreement.accepted is not None and order(agreement.accepted) < order(record):
-            found.setdefault(id(agreement), record)
-    return found
+            yield agreement, record
 
 
 @on_sip("DRP-19", "33.203 7.4.1a", role=Role.UE, hop=Hop.GM, request=True)
