@@ -400,6 +400,8 @@ def _destination(exchange: Exchange, trace: Trace, host: str | None, any_: bool)
     exchanges = exchanges_of(trace)
     users = exchange.impus or ([exchange.impi] if exchange.impi else [])
     served = [each for user in users for each in exchanges.before(SAR, user, exchange.request) if _registers(each)]
+    if any_:  # 29.228 6.3.1: a vector is enough to be the server, for who is told that another one is now
+        served += [each for user in users for each in exchanges.before(MAR, user, exchange.request) if each.succeeded]
     served.sort(key=lambda each: order(each.request), reverse=True)
     hosts = [each.asked.origin_host.lower() for each in served if each.asked is not None and each.asked.origin_host]
     if not hosts or host.lower() in (hosts if any_ else hosts[:1]):

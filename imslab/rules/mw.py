@@ -139,6 +139,7 @@ def charging_vector_is_inserted(record: SipRecord, trace: Trace) -> Iterator[Wro
     """The P-CSCF adds P-Charging-Vector: an icid of its own making, orig-ioi of type 1 naming its network."""
     if not _upstream(record, trace):
         return
+    yield from _charging_of_the_ue(record, trace)
     vector = record.message.p_charging_vector
     if vector is None:
         yield Wrong("REGISTER goes upstream without P-Charging-Vector", record)
@@ -155,6 +156,13 @@ def charging_vector_is_inserted(record: SipRecord, trace: Trace) -> Iterator[Wro
         yield Wrong("P-Charging-Vector without orig-ioi", record, level=Level.NOTE)
     elif not ioi.lower().startswith("type 1"):
         yield Wrong(f'orig-ioi "{shown(ioi)}": expected "Type 1" before the network', record, level=Level.NOTE)
+
+
+def _charging_of_the_ue(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    gm = _came(record, trace)
+    name = "P-Charging-Function-Addresses"
+    if gm is not None and any(row in gm.message.rows(name) for row in record.message.rows(name)):
+        yield Wrong(f"{name} {shown(record.message.get(name) or '')} is the UE's own", record, gm)
 
 
 def _vector(message: Message) -> ChargingVector | None:

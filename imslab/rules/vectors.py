@@ -144,6 +144,41 @@ def separation_bit_is_clear(record: DiameterRecord, trace: Trace) -> Iterator[Wr
     yield Wrong(f"AMF {amf.hex()} in a vector for IMS: its first bit is that of EPS vectors", record)
 
 
+@on_diameter("CX-04", "33.102 6.3.5, Annex F", role=Role.HSS, level=Level.NOTE, basis=Basis.UNREAD, name="MAA")
+def amf_survives_a_resynchronisation(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
+    """The AMF of a subscriber is the same after a resynchronisation as before."""
+    exchange = _vectors(record, trace)
+    before = None if exchange is None or resync_of(exchange) is None else trace.derived(_amf_before).get(exchange)
+    if exchange is None or before is None or before[0].answer is None:
+        return
+    amfs = _amfs(exchange)
+    if amfs and before[1] not in amfs:
+        yield Wrong(
+            f"AMF {amfs[0].hex()} after a resynchronisation: it was {before[1].hex()}", record, before[0].answer
+        )
+
+
+def _amfs(exchange: Exchange) -> list[bytes]:
+    """The AMF of each vector of an MAA: octets 22 and 23 of RAND ‖ AUTN."""
+    items = () if exchange.maa is None else exchange.maa.items
+    return [
+        each.authenticate[22:24] for each in items if each.authenticate is not None and len(each.authenticate) == 32
+    ]
+
+
+def _amf_before(trace: Trace) -> dict[Exchange, tuple[Exchange, bytes]]:
+    """For each MAA, the one before of the same IMPI and its last AMF."""
+    found: dict[Exchange, tuple[Exchange, bytes]] = {}
+    last: dict[str, tuple[Exchange, bytes]] = {}
+    for exchange in exchanges_of(trace).all:
+        amfs = _amfs(exchange) if exchange.succeeded else []
+        if amfs:
+            if exchange.impi in last:
+                found[exchange] = last[exchange.impi]
+            last[exchange.impi] = exchange, amfs[-1]
+    return found
+
+
 def _is_separated(item: AuthDataItem) -> bool:
     return item.authenticate is not None and len(item.authenticate) == 32 and bool(item.authenticate[22] & 0x80)
 

@@ -409,6 +409,18 @@ def test_what_is_right_is_nobodys_fault(spoil: Spoil) -> None:
     sound(spoil)
 
 
+def test_a_server_that_only_had_a_vector_is_told_too() -> None:
+    """A stranger asks for a vector and becomes the server; when another one does, it hears of it."""
+
+    def spoil(story: Story) -> None:
+        terminated(ReasonCode.NEW_SERVER_ASSIGNED, TEMPORARY, to=f"other.{DOMAIN}")(story)
+        asked = mar(7, server_name=OTHER)
+        asked.origin_host, asked.session_id = f"other.{DOMAIN}", f"other.{DOMAIN};1;1"
+        story.ask("ma7", 490.0, S2_CX, asked, maa(item(story.vectors[1])))
+
+    sound(spoil)
+
+
 def test_a_takeover_by_reassignment_is_none_of_these() -> None:
     """After REGISTRATION_AND_CAPABILITIES another S-CSCF may come."""
 

@@ -229,6 +229,18 @@ CASES = [
         PC,
         ("register",),
     ),
+    Case(
+        "PCI-03",
+        until(
+            "register/i",
+            header("register", "P-Charging-Function-Addresses", "ccf=192.0.2.66"),
+            sent_up("register", "P-Charging-Function-Addresses", "ccf=192.0.2.66"),
+        ),
+        "register/p",
+        "P-Charging-Function-Addresses ccf=192.0.2.66 is the UE's own",
+        PC,
+        ("register",),
+    ),
     Case("PCI-03", same_icid, "other/p", "was used before", PC, ("register/p",)),
     Case(
         "PCI-03",
