@@ -82,7 +82,7 @@ def short_registrations_are_refreshed_in_time(record: SipRecord, trace: Trace) -
 
 def _late(record: SipRecord, trace: Trace, *, long: bool) -> Iterator[Wrong]:
     found = _refreshes(record, trace)
-    if found is None:
+    if found is None or trace.is_retransmission(record):
         return
     before = found[0]
     lifetime = granted(before.request.message, before.response.message)
@@ -91,10 +91,16 @@ def _late(record: SipRecord, trace: Trace, *, long: bool) -> Iterator[Wrong]:
     last, number = cseq_number(before.request.message), cseq_number(record.message)
     if not lifetime or not same_call or last is None or number != last + 1 or (lifetime > HALF_TIME_UP_TO) is not long:
         return
-    age, due = record.time - before.response.time, latest_refresh(lifetime)
+    age, due = record.time - _last_told(before.response, record, trace).time, latest_refresh(lifetime)
     if age > due + LATE:
         text = f"refresh {age:.0f} s after {lifetime} s were granted: expected after {due:.0f} s at the latest"
         yield Wrong(text, record, before.response)
+
+
+def _last_told(response: SipRecord, before: SipRecord, trace: Trace) -> SipRecord:
+    """The last sending of a response before a record: a UE counts from the one that reached it."""
+    told = (each for each in trace.transaction(response) if trace.original(each) is trace.original(response))
+    return max((each for each in told if order(each) < order(before)), key=order, default=response)
 
 
 @on_sip("EVT-05", "24.229 5.1.1.3", role=Role.UE, basis=Basis.SECOND_HAND, hop=Hop.GM, method="SUBSCRIBE", request=True)
@@ -116,7 +122,7 @@ def subscriptions_are_refreshed_in_time(record: SipRecord, trace: Trace) -> Iter
     if found is None:
         return
     response, lifetime = found
-    age, due = record.time - response.time, latest_refresh(lifetime)
+    age, due = record.time - _last_told(response, record, trace).time, latest_refresh(lifetime)
     if age > due + LATE:
         text = f"refresh {age:.0f} s after {lifetime} s were granted: expected after {due:.0f} s at the latest"
         yield Wrong(text, record, response)
