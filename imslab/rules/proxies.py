@@ -49,8 +49,23 @@ class _Passed:
         before = self._trace.relayed_from(record)
         if before is None:
             return None
-        shared = set(_branches(record.message)) & set(_branches(before.message)) - {""}
-        return before if shared else None
+        mine, its = _branches(record.message), _branches(before.message)
+        if not set(mine) & set(its) - {""}:
+            return None
+        more, fewer = (its, mine) if len(its) > len(mine) else (mine, its)
+        between = set(more[1 : len(more) - len(fewer)])
+        # From one UE to another it went round through the core, and back through the same P-CSCF: a capture of Gm
+        # alone shows its two ends and nobody who passed it on from the one to the other.
+        return before if not between or between & self._trace.derived(_Shown).branches else None
+
+
+class _Shown:
+    """Whose turn is in the trace: the branches that stand on top of a message."""
+
+    __slots__ = ("branches",)
+
+    def __init__(self, trace: Trace) -> None:
+        self.branches = {branches[0] for each in trace.sip_records if (branches := _branches(each.message))}
 
 
 def _proxied(record: SipRecord, trace: Trace) -> SipRecord | None:

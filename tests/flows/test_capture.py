@@ -159,3 +159,9 @@ def test_the_decrypted_capture(name: str) -> None:
     assert [(record.message.octets, record.src, record.dst, record.point) for record in trace.sip_records] == [
         (record.message.octets, record.src, record.dst, record.point) for record in done.trace.sip_records
     ]
+
+    def test_nobody_is_blamed_for_what_went_round_through_the_core(self) -> None:
+        """A MESSAGE from one UE to the other leaves the P-CSCF for the core and comes back to it; Gm shows its ends."""
+        done = job()
+        trace = dissect(self.packets(done), done.lab.keys)
+        assert [finding.rule for finding in judge(trace)] == []
