@@ -193,8 +193,13 @@ def _name_another(credentials: DigestCredentials) -> None:
     credentials.set("username", f"another.{credentials.username}")
 
 
+def _other_port_in_via(request: Request) -> None:
+    if request.has("Via") and not request.has("Security-Verify"):
+        request.set("Via", re.sub(r":[0-9]+;", ":5062;", request.get("Via") or "", count=1))
+
+
 def _via_elsewhere(request: Request) -> None:
-    if request.has("Security-Verify"):
+    if request.has("Via") and request.has("Security-Verify"):
         request.set("Via", re.sub(r" [^;]+(:[0-9]+;)", r" 203.0.113.77\1", request.get("Via") or "", count=1))
 
 
@@ -336,6 +341,11 @@ for _name, _text, _alter in (
         "ue-no-verify",
         "REGISTER has no Security-Verify (24.229 5.1.1.5.1)",
         _edit_register(_unverified),
+    ),
+    (
+        "ue-other-port-in-via",
+        "the Via of a REGISTER in clear names a port that it was not sent from (24.229 5.1.1.2.1)",
+        _edit_register(_other_port_in_via),
     ),
     (
         "ue-prefers-foreign",

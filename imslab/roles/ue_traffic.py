@@ -182,7 +182,10 @@ class UeTraffic(SipNode, ABC):
         mode = self.config.effective_transport
         if mode != "auto":
             return Transport(mode)
-        # RFC 3261 18.1.1: larger than 1300 octets goes over a congestion-controlled transport.
+        # RFC 3261 18.1.1: larger than 1300 octets goes over a congestion-controlled transport. What a fault makes of a
+        # message counts as if it had been written so.
+        altered = self.faults.alter(request.copy(), "Gm")
+        request = altered if isinstance(altered, Request) else request
         small = self.suits_datagram(request, self.sent_by(sas), rport) or "ue-udp-always" in self.faults
         return Transport.UDP if small else Transport.TCP
 

@@ -72,6 +72,7 @@ SEEN: dict[str, Check] = {
     "ue-no-security-client": lambda lab: not first(lab).has("Security-Client"),
     "ue-no-second-offer": lambda lab: not second(lab).has("Security-Client"),
     "ue-no-verify": lambda lab: not second(lab).has("Security-Verify"),
+    "ue-other-port-in-via": lambda lab: first(lab).via[0].port == 5062,
     "ue-port-5061": lambda lab: offer_of(first(lab)).get("port-c") == 5061,
     "ue-private-token": lambda lab: "hmac-sha-256-128" in (first(lab).get("Security-Client") or ""),
     "ue-requires-unknown": lambda lab: "levitation" in first(lab).require,
