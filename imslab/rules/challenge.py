@@ -42,6 +42,8 @@ from imslab.trace.trace import Trace
 
 #: 24.229 5.1.1.5.12: how many bad challenges in a row a UE reacts to.
 BAD_CHALLENGES = 2
+#: For how long an answer over UDP is repeated: timer J of RFC 3261; then the same request is a new one, seconds.
+TIMER_J = 32.0
 _KEYS = ("ck", "ik")
 
 
@@ -146,7 +148,7 @@ def _installed(trace: Trace) -> dict[tuple[str, int], NodeRecord]:
 def retransmitted_challenge_is_the_same(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """A 401 that is sent again offers the same nonce, SPIs and ports as before."""
     first = trace.original(record)
-    if first is record:
+    if first is record or record.time - first.time > TIMER_J:
         return
     for header in ("Security-Server", "WWW-Authenticate"):
         if first.message.rows(header) != record.message.rows(header):

@@ -457,7 +457,8 @@ def retransmission_is_absorbed(record: SipRecord, trace: Trace) -> Iterator[Wron
     gm = _came(record, trace)
     if gm is None or not _upstream(record, trace) or gm.transport is not Transport.UDP:
         return
-    if not trace.is_retransmission(gm) or gm.time - trace.original(gm).time > TIMER_J:
+    sent = [each for each in trace.transaction(gm) if each.message.is_request and order(each) < order(record)]
+    if len(sent) < 2 or sent[-1].time - sent[0].time > TIMER_J:
         return
     first = trace.derived(_first_upstream).get(_way(record))
     # the same destination: another entry point is tried when the first one is silent
@@ -467,7 +468,7 @@ def retransmission_is_absorbed(record: SipRecord, trace: Trace) -> Iterator[Wron
             f"beside {shown(_branch(first.message))}",
             record,
             first,
-            gm,
+            sent[-1],
         )
 
 
