@@ -282,11 +282,13 @@ def _first_heard(trace: Trace) -> dict[int, tuple[SipRecord, SipRecord]]:
 
 
 def _uses(trace: Trace) -> Iterator[tuple[Agreement, SipRecord]]:
-    """What UEs sent in established sets, after the 200."""
+    """What UEs sent in established sets, after the 200. Who repeats the REGISTER has not heard that 200 yet."""
     gm = gm_of(trace)
     for record in trace.sip_records:
         agreement = gm.agreement_of(record) if record.sender is Role.UE else None
-        if agreement is not None and agreement.accepted is not None and order(agreement.accepted) < order(record):
+        if agreement is None or agreement.accepted is None or trace.is_retransmission(record):
+            continue
+        if order(agreement.accepted) < order(record):
             yield agreement, record
 
 

@@ -13,6 +13,7 @@ from imslab.ipsec.packet import ESP, TCP, UDP, build_ip, build_udp, parse_ip, pa
 from imslab.lab import Lab
 from imslab.net.link import Transit
 from imslab.report.summary import summarise
+from imslab.rules.judge import judge
 from imslab.sip.message import Request
 from imslab.trace.model import Hop, Icv, Role
 from imslab.trace.registration import Outcome
@@ -78,6 +79,43 @@ class TestChance:
         assert counted == len(packets)
         assert not any(record.replayed for record in packets)
         assert here.told(here.ue).count("message-received") == 1
+
+    @pytest.mark.parametrize("seed", [3, 6, 20])
+    def test_of_half_an_hour(self, seed: int) -> None:
+        """Refreshes, switches, messages and calls of three UEs on a bad network: nobody is lost, or to blame."""
+        chances: dict[str, Any] = bad(loss=0.08, duplicate=0.08, reorder=0.2, delay=0.02)
+        here = play(
+            seed=seed,
+            ue__transport=("udp", "tcp", "auto")[seed % 3],
+            scscf__expires_max=600,
+            subscribers=[subscriber(number) for number in (1, 2, 3)],
+            **chances,
+        )
+        ues = here.lab.ues
+        for ue in ues:
+            here.net.command(ue, "register")
+        here.run(60)
+        for number in range(30):
+            sender, target = ues[number % 3], ues[(number + 1) % 3]
+            here.net.command(sender, "message", to=target.config.impu, text=str(number))
+            if number % 7 == 3:
+                here.net.command(sender, "call", to=target.config.impu)
+            elif number % 7 == 4:
+                here.net.command(ues[(number - 1) % 3], "hangup")
+            if number % 10 == 9:
+                here.net.command(target, "reregister")
+            here.run(61)
+        trace = here.trace
+        assert [ue.registration is not None for ue in ues] == [True] * 3
+        got = [event.data["body"] for event in here.lab.recording.events if event.kind == "message-received"]
+        told = [event.data["status"] for event in here.lab.recording.events if event.kind == "message-sent"]
+        # each arrives once; what was under way on a set that had to go may be lost, and then its sender is told
+        assert len(got) == len(set(got)) >= 29
+        assert len(told) == 30
+        assert told.count(200) <= len(got)
+        assert here.told(here.ue).count("registered") == 1  # whoever was in, stayed in
+        assert {record.icv for record in trace.esp_records} == {Icv.OK}
+        assert [finding for finding in judge(trace) if finding.rule != "TRN-02"] == []
 
 
 class TestSize:
@@ -160,6 +198,36 @@ class TestSize:
         assert here.ask(here.ue, "message", "message-received", where=here.other, to=SECOND, text="still here")
         assert here.ask(here.other, "message", "message-received", where=here.ue, to=FIRST, text="me too")
         assert here.findings == []
+
+
+class TestRepetition:
+    """RFC 3261 17.1.2.2, 24.229 7.7: when a request over UDP is sent again."""
+
+    def times(self, here: Play, hop: Hop) -> list[float]:
+        """Seconds after the first sending of the first REGISTER on a hop."""
+        sent = here.trace.sip(method="REGISTER", request=True, hop=hop)
+        first = sent[0].message.via[0].branch
+        sent = [record for record in sent if record.message.via[0].branch == first]
+        return [round(record.time - sent[0].time, 3) for record in sent]
+
+    def test_on_gm(self) -> None:
+        """T1 is 2 s, T2 16 s, timer F 128 s."""
+        here = play()
+        host, pcscf = here.lab.host(here.ue), here.lab.host(here.lab.pcscf)
+        here.net.drop(host >> pcscf, nth=None)
+        here.net.command(here.ue, "register")
+        here.run(130)
+        assert self.times(here, Hop.GM) == [0, 2, 6, 14, 30, 46, 62, 78, 94, 110, 126]
+
+    def test_on_mw(self) -> None:
+        """T1 is 0.5 s, T2 4 s, timer F 32 s."""
+        here = play()
+        here.run(1)
+        icscf, pcscf = here.lab.host(here.lab.icscf), here.lab.host(here.lab.pcscf)
+        here.net.drop(pcscf >> icscf, nth=None)
+        here.net.command(here.ue, "register")
+        here.run(50)
+        assert self.times(here, Hop.MW) == [0, 0.5, 1.5, 3.5, 7.5, 11.5, 15.5, 19.5, 23.5, 27.5, 31.5]
 
 
 class TestTime:

@@ -19,8 +19,8 @@ from imslab.diameter.userdata import PublicIdentity, ServiceProfile, parse_userd
 from imslab.net.host import Host
 from imslab.sip.message import Message
 from imslab.sip.reginfo import parse_reginfo
-from imslab.trace.model import DiameterRecord, Hop, Role, SipRecord
-from imslab.trace.registration import Outcome
+from imslab.trace.model import DiameterRecord, Hop, Icv, Role, SipRecord
+from imslab.trace.registration import Autn, Outcome, Response
 from imslab.trace.trace import Trace, status_of
 from tests.flows.labs import DOMAIN, FIRST, Play, in_the_middle, job, play, says, subscriber
 
@@ -275,6 +275,49 @@ class TestAnswer:
         assert here.heard("registered", here.ue)
         assert here.trace.registrations[0].outcome is not Outcome.REGISTERED
         assert {(sa.alg, sa.ealg) for sa in here.trace.registrations[-1].sas} == {("hmac-sha-1-96", "aes-cbc")}
+
+
+class TestKeys:
+    """Every kind of card that the HSS knows registers, in any home network."""
+
+    @pytest.mark.parametrize(
+        "card",
+        [
+            {"op": None, "opc": "cd63cb71954a9f4e48a5994e37a02baf"},
+            {"algorithm": "xor", "op": None},
+            {"algorithm": "tuak", "op": "5555555555555555555555555555555555555555555555555555555555555555"},
+            {
+                "algorithm": "tuak",
+                "k": "ab" * 32,
+                "op": None,
+                "opc": "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f",
+            },
+            {"sqn": (1 << 48) - 2000, "sqn_ms": (1 << 48) - 4000},
+        ],
+        ids=["OPc", "XOR", "TUAK with TOP", "TUAK with 256 bits", "an old card"],
+    )
+    def test_of_many_kinds(self, card: dict[str, object]) -> None:
+        settings = {name: value for name, value in subscriber(1, **card).items() if value is not None}
+        here = play(subscribers=[settings])
+        here.register()
+        (registration,) = here.trace.registrations
+        assert (registration.autn, registration.response) == (Autn.OK, Response.OK)
+        assert {record.icv for record in here.trace.esp_records} == {Icv.OK}
+        assert here.findings == []
+
+    @pytest.mark.parametrize(("mcc", "mnc"), [("001", "01"), ("310", "410"), ("234", "015")])
+    def test_in_any_network(self, mcc: str, mnc: str) -> None:
+        """23.003 13.2: the MNC in the domain has three digits always."""
+        here = play(mcc=mcc, mnc=mnc, subscribers=[subscriber(1, imsi=f"{mcc}{mnc}0000000001"[:15])])
+        here.register()
+        assert here.trace.registrations[0].impi.endswith(f"@ims.mnc{mnc.zfill(3)}.mcc{mcc}.3gppnetwork.org")
+        assert here.findings == []
+
+    def test_in_a_network_with_a_name_of_its_own(self) -> None:
+        here = play(domain="ims.example.org")
+        here.register()
+        assert here.trace.registrations[0].impu == "sip:001010000000001@ims.example.org"
+        assert here.findings == []
 
 
 class TestSuccess:
