@@ -8,6 +8,7 @@ Keys of subscribers are SecretBytes: they are shown by nobody who does not ask f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,14 +25,17 @@ from pydantic import (
     model_validator,
 )
 
-from imslab.core.errors import LocalError
+from imslab.core.errors import LocalError, PeerError
 from imslab.core.numbering import home_domain
 from imslab.ipsec.sa import COMBINATIONS
+from imslab.sip.uri import Uri
 
 #: Environment variables that begin so override the file.
 ENVIRONMENT = "IMSLAB_"
 #: Variables of ours that are not configuration of a lab.
-NOT_CONFIGURATION = {"IMSLAB_REQUIRE"}
+NOT_CONFIGURATION = {"IMSLAB_REQUIRE", "IMSLAB_TRACEBACK"}
+#: The largest lab.yaml that is read, octets: some 10,000 subscribers.
+LARGEST = 2 << 20
 
 
 def _hex_octets(value: object) -> object:
@@ -40,6 +44,8 @@ def _hex_octets(value: object) -> object:
     # YAML reads digits alone as a number: 11111111… would lose its leading zeros, so it must be quoted.
     if not isinstance(value, str):
         raise ValueError("expected hex digits in quotes")
+    if len(value) % 2 and all(each in "0123456789abcdefABCDEF" for each in value):
+        raise ValueError(f"expected pairs of hex digits, got {len(value)} digits")
     try:
         return bytes.fromhex(value)
     except ValueError:
@@ -77,6 +83,18 @@ class SubscriberConfig(Part):
     sqn: int = Field(default=0, ge=0, lt=1 << 48, description="where the HSS's sequence numbers start")
     sqn_ms: int = Field(default=0, ge=0, lt=1 << 48, description="where the card's memory starts")
     impus: tuple[str, ...] = Field(default=(), description="public identities; none: the one made of the IMSI")
+
+    @field_validator("impus")
+    @classmethod
+    def _identities(cls, impus: tuple[str, ...]) -> tuple[str, ...]:
+        for impu in impus:
+            try:
+                scheme = Uri.parse(impu).scheme
+            except (PeerError, UnicodeError):
+                scheme = ""
+            if scheme not in ("sip", "sips", "tel"):
+                raise ValueError(f"{impu!r}: expected a SIP or tel URI")
+        return impus
 
     @model_validator(mode="after")
     def _complete(self) -> SubscriberConfig:
@@ -118,6 +136,13 @@ class UeConfigPart(Part):
     @classmethod
     def _legal(cls, pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
         return _legal_pairs(pairs)
+
+    @field_validator("access_network")
+    @classmethod
+    def _one_line(cls, text: str) -> str:
+        if not text.isprintable():
+            raise ValueError("expected one line of printable characters")
+        return text
 
 
 class PcscfConfigPart(Part):
@@ -225,6 +250,13 @@ class LabConfig(Part):
     hss: HssConfigPart = HssConfigPart()
     links: LinksConfig = LinksConfig()
 
+    @field_validator("domain")
+    @classmethod
+    def _host(cls, text: str) -> str:
+        if re.fullmatch(r"[A-Za-z0-9.-]*", text) is None:
+            raise ValueError("expected a host name, as ims.example.org")
+        return text
+
     @model_validator(mode="after")
     def _unique(self) -> LabConfig:
         imsis = [subscriber.imsi for subscriber in self.subscribers]
@@ -249,13 +281,16 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None,
     if path is not None:
         source = str(path)
         data = _read(path)
+    told_by: dict[str, str] = {}
     for name, text in (environment or {}).items():
         if name.startswith(ENVIRONMENT) and name not in NOT_CONFIGURATION:
             try:
-                value = yaml.safe_load(text)
-            except yaml.YAMLError:
+                value = _parse(text)
+            except (yaml.YAMLError, ValueError):
                 value = text
-            _put(data, name[len(ENVIRONMENT) :].lower().split("__"), value, name)
+            steps = name[len(ENVIRONMENT) :].lower().split("__")
+            told_by[".".join(steps)] = name
+            _put(data, steps, value, name)
     for name, value in overrides.items():
         if value is not None:
             _put(data, name.split("__"), value, name)
@@ -263,21 +298,78 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None,
         return LabConfig.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(str(step) for step in first["loc"]) or "the whole"
-        reason = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            reason = "no such key"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise LocalError(f"{source}: {place}: {reason}{more}") from None
+        if first["loc"] == ("seed", "int"):  # or str: what is neither is told once
+            first["loc"], first["type"], more = ("seed",), "seed", ""
+        place = ".".join(str(step) for step in first["loc"]) or "the whole"
+        source = next((name for steps, name in told_by.items() if f"{place}.".startswith(f"{steps}.")), source)
+        raise LocalError(f"{source}: {place}: {_reason(first['type'], first['msg'])}{more}") from None
+
+
+def _reason(kind: str, message: str) -> str:
+    """What was expected, in our words where pydantic speaks of Python."""
+    if kind in _REASONS:
+        return _REASONS[kind]
+    return re.sub("^(Value error, |Input should be (?=.))", lambda found: _BEGINNINGS[found[0]], message)
+
+
+_REASONS = {
+    "extra_forbidden": "no such key",
+    "seed": "expected a whole number or text",
+    "tuple_type": "expected a list",
+    "too_short": "expected at least one",
+    "missing": "has to be given",
+    "model_type": "expected a mapping of keys to values",
+    "dict_type": "expected a mapping of keys to values",
+    "int_type": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "int_parsing": "expected a whole number",
+}
+_BEGINNINGS = {"Value error, ": "", "Input should be ": "expected "}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML of a lab: a key that stands twice is an error, not a silence; a date is text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        known: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in known:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands there twice", key.start_mark)
+            known.add(str(key.value) if isinstance(key, yaml.ScalarNode) else "")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [row for row in rows if row[0] != "tag:yaml.org,2002:timestamp"]
+    for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _parse(text: str | bytes) -> Any:
+    """Raises YAMLError or ValueError, whatever the text is."""
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except (AttributeError, TypeError, LookupError, ArithmeticError) as error:  # of constructors fed by a !!tag
+        raise ValueError(f"a value does not fit its tag ({error})") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
+    with path.open("rb") as stream:
+        octets = stream.read(LARGEST + 1)
+    if len(octets) > LARGEST:
+        raise LocalError(f"{path}: expected a lab.yaml of up to {LARGEST} octets")
     try:
-        data = yaml.safe_load(path.read_bytes())
+        data = _parse(octets)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise LocalError(f"{path}: {where}not YAML: {getattr(error, 'problem', None) or error}") from None
+        problem = " ".join((getattr(error, "problem", None) or str(error)).split())
+        raise LocalError(f"{path}: {where}not YAML: {problem}") from None
+    except ValueError as error:
+        raise LocalError(f"{path}: not YAML: {error}") from None
     if data is None:
         return {}
     if not isinstance(data, dict):

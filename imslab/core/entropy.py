@@ -24,7 +24,7 @@ class SeededEntropy:
     __slots__ = ("_buffer", "_counter", "_key")
 
     def __init__(self, seed: int | str, name: str = "") -> None:
-        self._key = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
+        self._key = hashlib.sha256(f"{seed}\0{name}".encode(errors="surrogatepass")).digest()
         self._counter = 0
         self._buffer = b""
 

@@ -69,6 +69,7 @@ def test_a_seed_gives_the_same_octets_however_they_are_asked_for() -> None:
     assert one.octets(100) == b"".join(other.octets(count) for count in (1, 31, 32, 33, 3))
     assert SeededEntropy(7, "ue1").octets(32) != SeededEntropy(7, "ue2").octets(32)
     assert SeededEntropy(7, "ue1").octets(32) != SeededEntropy(8, "ue1").octets(32)
+    assert len(SeededEntropy("\udcff").octets(32)) == 32  # what an argument that is no UTF-8 comes as
 
 
 def test_the_system_gives_as_many_octets_as_asked() -> None:
