@@ -351,7 +351,7 @@ def farewell_is_the_end(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]
 
 
 def _farewells(trace: Trace) -> dict[DiameterRecord, DiameterRecord]:
-    """The first thing that is said on each connection after its DPA, too late to have crossed it."""
+    """The first thing that each end says on a connection after its DPA, too late to have crossed it."""
     found: dict[DiameterRecord, DiameterRecord] = {}
     gone: dict[_Connection, DiameterRecord] = {}
     for record in trace.diameter_records:
@@ -361,8 +361,11 @@ def _farewells(trace: Trace) -> dict[DiameterRecord, DiameterRecord]:
         elif command == _CER:
             gone.pop(connection, None)
         elif connection in gone and record.time - gone[connection].time > CROSSING:
-            found[record] = gone.pop(connection)
-    return found
+            found[record] = gone[connection]
+    first: dict[tuple[DiameterRecord, Endpoint], DiameterRecord] = {}
+    for record, last in found.items():
+        first.setdefault((last, record.src), record)
+    return {record: last for (last, _), record in first.items()}
 
 
 @on_trace("DIA-08", "RFC 6733 3, 4.1", role=Role.UNKNOWN, level=Level.WARNING)

@@ -188,7 +188,8 @@ def packets_fit_their_sa(_: None, trace: Trace) -> Iterator[Wrong]:
             continue
         flow = packets.agreement.flows[packets.index]
         first = packets.misfit[0]
-        told = f"ports {first.inner_src_port} to {first.inner_dst_port} inside, agreed were {flow[1].port} to {flow[2].port}"
+        inside, agreed = f"{first.inner_src_port} to {first.inner_dst_port}", f"{flow[1].port} to {flow[2].port}"
+        told = f"ports {inside} inside, agreed were {agreed}"
         yield Wrong(f"{packets}: {told}", *packets.misfit[:NAMED], role=packets.sender)
 
 

@@ -419,7 +419,7 @@ def whole_set_is_listed(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     if newest is not attempt or (state is not None and state.state == "terminated"):
         return
     listed = {aor_of_text(each.aor): each for each in notice.info.registrations}
-    missing = sorted(told - listed.keys())
+    missing = sorted(told - listed.keys() - _barred(attempt, trace))  # what is barred is OKR-04's affair
     if missing:
         yield Wrong(f"the document lacks {shown(', '.join(missing))}", record, _final(attempt))
     lives = record.time < _final(attempt).time + (lifetime(_final(attempt).message) or 0)
@@ -431,6 +431,14 @@ def whole_set_is_listed(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
             yield Wrong(f"{shown(aor)} is {each.state}: it is registered", record, _final(attempt))
         elif all(not _is_bound(one.uri, bound) for one in each.contacts):
             yield Wrong(f"{shown(aor)} is listed without its contact {shown(str(bound[0]))}", record, _final(attempt))
+
+
+def _barred(attempt: Attempt, trace: Trace) -> set[str]:
+    """Identities that the user data of a registration bars, where the trace shows it."""
+    exchanges = exchanges_of(trace)
+    exchange = exchanges.profile_before(attempt.impu, _final(attempt))
+    profile = None if exchange is None else exchanges.profile(exchange)
+    return set() if profile is None else {aor_of_text(each.uri) for each in profile.identities if each.barred}
 
 
 def _is_bound(text: str, bound: list[Uri]) -> bool:

@@ -173,7 +173,9 @@ def registration_is_followed_by_subscription(registration: Registration, trace: 
     if final is None or agreement is None or agreement.accepted is not final or is_emergency(last.message):
         return
     # who re-registers has subscribed before; and what cannot be opened may be the SUBSCRIBE
-    if gm.is_clear(final) or not gm.is_initial(registration.requests[0]) or trace.derived(_closed_hosts) & {agreement.ue}:
+    if gm.is_clear(final) or not gm.is_initial(registration.requests[0]):
+        return
+    if agreement.ue in trace.derived(_closed_hosts):
         return
     if min(agreement.ends, trace.records[-1].time) - final.time < PROMPTLY:
         return
