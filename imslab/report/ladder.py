@@ -31,6 +31,9 @@ SHOWN_NOTES = frozenset(
     {"install-sas", "update-sas", "remove-sas", "sas-failed", "sas-expired", "discarded", "malformed"}
 )
 
+#: Beyond this many, nobody can read it: all of one role share a column then.
+MOST_COLUMNS = 40
+
 
 @dataclass(frozen=True, slots=True)
 class Participant:
@@ -43,7 +46,7 @@ class Participant:
     def title(self) -> str:
         """The head of the column."""
         if self.role is Role.UNKNOWN:
-            return self.host
+            return self.host or "others"
         return f"{self.role} {self.host}".rstrip()
 
 
@@ -82,11 +85,26 @@ def build(trace: Trace, *, only: Callable[[Record], bool] | None = None) -> Ladd
         arrow = _arrow(record, trace)
         if arrow is not None:
             ladder.arrows.append(arrow)
-    seen = dict.fromkeys(each for arrow in ladder.arrows for each in (arrow.source, arrow.target))
+    seen = _seen(ladder)
+    if len(seen) > MOST_COLUMNS:
+        for arrow in ladder.arrows:
+            _share_columns(arrow)
+        seen = _seen(ladder)
     ladder.participants = sorted(seen, key=lambda each: ORDER.index(each.role))
     if ladder.arrows:
         ladder.start = ladder.arrows[0].record.time
     return ladder
+
+
+def _seen(ladder: Ladder) -> dict[Participant, None]:
+    return dict.fromkeys(each for arrow in ladder.arrows for each in (arrow.source, arrow.target))
+
+
+def _share_columns(arrow: Arrow) -> None:
+    """One column for each role; the hosts stand beside the arrow."""
+    hosts = [each.host for each in dict.fromkeys((arrow.source, arrow.target)) if each.host]
+    arrow.source, arrow.target = Participant(arrow.source.role), Participant(arrow.target.role)
+    arrow.detail = " ".join(filter(None, (*hosts, arrow.detail)))
 
 
 def _participant(role: Role, endpoint: Endpoint) -> Participant:

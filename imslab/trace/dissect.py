@@ -506,6 +506,9 @@ class Dissector:
     def _reopen(self, association: Association) -> None:
         """Open what waited for the keys of a set."""
         for address in association.addresses():
+            newest = self._newest(address)
+            if newest is None or not newest.has_keys:
+                continue  # they belong to that one: see `_open`
             for closed in self._take_closed(address):
                 if not self._open(closed):
                     self._close(closed)

@@ -40,6 +40,8 @@ from imslab.ipsec.sa import (
 
 #: How many challenges a ring remembers; a capture of more registrations than that forgets the oldest.
 MAX_SESSIONS = 1 << 18
+#: How many pairs of CK and IK are believed to belong to one RAND. There is one; a capture may show wrong ones too.
+SAME_RAND = 8
 
 
 #: The host of an SA from a file that does not tell it.
@@ -111,6 +113,8 @@ class KeyRing:
                 if each.res is None and res is not None:
                     known[place] = keys
                 return False
+        if len(known) >= SAME_RAND:
+            return False
         known.append(keys)
         if len(self._sessions) > MAX_SESSIONS:
             del self._sessions[next(iter(self._sessions))]

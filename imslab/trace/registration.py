@@ -33,6 +33,9 @@ _Params = dict[str, str]
 #: Answers after which the same procedure goes on with a better REGISTER.
 _GO_ON = frozenset((401, 407, 421, 423, 494))
 _CHALLENGES = frozenset((401, 407))
+#: How many Cx messages about one identity a registration can have. It takes some ten; what is counted beyond belongs to
+#: others of the same user at the same time, whom a hostile capture may have by the thousand.
+MOST_CX = 100
 
 
 class Outcome(StrEnum):
@@ -389,12 +392,13 @@ class _CxIndex:
             self._times[identity] = [record.time for record in records]
 
     def about(self, identities: Sequence[str], start: float, end: float) -> list[DiameterRecord]:
-        """Those about any of the identities from `start` to `end`."""
+        """Those about any of the identities from `start` to `end`, not more than MOST_CX about each."""
         found: dict[DiameterRecord, None] = {}
         for identity in identities:
             times = self._times.get(identity, [])
             records = self._by_identity.get(identity, [])
-            found.update(dict.fromkeys(records[bisect_left(times, start) : bisect_right(times, end)]))
+            first = bisect_left(times, start)
+            found.update(dict.fromkeys(records[first : min(bisect_right(times, end), first + MOST_CX)]))
         return list(found)
 
 

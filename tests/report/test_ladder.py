@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from imslab.core.flow import Endpoint
 from imslab.diameter.avp import Avp
 from imslab.report.ladder import build, draw, mermaid
 from imslab.trace.model import Role, SipRecord
@@ -53,6 +54,13 @@ def test_a_retransmission_says_so() -> None:
 
 def test_an_empty_trace_says_so() -> None:
     assert list(draw(build(Trace([])))) == ["(nothing that a ladder could show)"]
+
+
+def test_more_boxes_than_anybody_can_read_share_a_column() -> None:
+    hosts = [Endpoint(f"192.0.2.{number}", 5060) for number in range(100, 200)]
+    lines = list(draw(build(Trace([sip(0.0, 1, host, PCSCF, register()) for host in hosts]))))
+    assert lines[0].split() == ["UE", "P-CSCF"]
+    assert lines[1].endswith("192.0.2.100 UDP")
 
 
 def test_mermaid_has_every_arrow_and_nothing_it_could_trip_over() -> None:
