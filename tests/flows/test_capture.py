@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from imslab.lab import EPOCH
 from imslab.report.summary import summarise
 from imslab.rules.judge import judge
 from imslab.trace.decrypt import decrypt
@@ -17,7 +18,7 @@ from imslab.trace.model import DiameterRecord, EspRecord, Icv, NodeRecord, Recor
 from imslab.trace.pcap import read
 from imslab.trace.registration import Outcome, verdict
 from imslab.trace.trace import Trace
-from tests.flows.labs import EPOCH, Job, Play, first, job, play, subscriber
+from tests.flows.labs import Job, Play, first, job, play, subscriber
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "IPv4": {},
@@ -137,6 +138,12 @@ class TestGmAlone:
         assert {record.icv for record in trace.esp_records} == {Icv.UNCHECKED}
         assert verdict(trace) in ("inconclusive", "fail")
 
+    def test_nobody_is_blamed_for_what_went_round_through_the_core(self) -> None:
+        """A MESSAGE from one UE to the other leaves the P-CSCF for the core and comes back to it; Gm shows its ends."""
+        done = job()
+        trace = dissect(self.packets(done), done.lab.keys)
+        assert [finding.rule for finding in judge(trace)] == []
+
 
 def test_a_run_that_went_on_after_a_part_of_it_was_looked_at() -> None:
     """A trace is of its moment; the later one has what the earlier one had."""
@@ -159,9 +166,3 @@ def test_the_decrypted_capture(name: str) -> None:
     assert [(record.message.octets, record.src, record.dst, record.point) for record in trace.sip_records] == [
         (record.message.octets, record.src, record.dst, record.point) for record in done.trace.sip_records
     ]
-
-    def test_nobody_is_blamed_for_what_went_round_through_the_core(self) -> None:
-        """A MESSAGE from one UE to the other leaves the P-CSCF for the core and comes back to it; Gm shows its ends."""
-        done = job()
-        trace = dissect(self.packets(done), done.lab.keys)
-        assert [finding.rule for finding in judge(trace)] == []

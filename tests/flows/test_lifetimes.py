@@ -7,12 +7,13 @@ import pytest
 from imslab.core.flow import Transport
 from imslab.diameter.codes import ServerAssignmentType
 from imslab.diameter.cx import ServerAssignmentRequest
+from imslab.lab import EPOCH
 from imslab.roles.ue import Ue
 from imslab.sip.reginfo import parse_reginfo
 from imslab.trace.model import Hop, NodeRecord, Role, SipRecord
 from imslab.trace.registration import Outcome
 from imslab.trace.trace import Trace
-from tests.flows.labs import EPOCH, FIRST, SECOND, Play, play
+from tests.flows.labs import FIRST, SECOND, Play, play
 
 
 def node_events(trace: Trace, kind: str, node: str) -> list[NodeRecord]:

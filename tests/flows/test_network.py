@@ -6,18 +6,19 @@ from typing import Any
 
 import pytest
 
+from imslab.config import load
 from imslab.core import effects as fx
 from imslab.core import events as ev
 from imslab.core.flow import Transport, pack_host
 from imslab.ipsec.packet import ESP, TCP, UDP, build_ip, build_udp, parse_ip, parse_tcp
-from imslab.lab import Lab
+from imslab.lab import EPOCH, Lab
 from imslab.net.link import Transit
 from imslab.report.summary import summarise
 from imslab.rules.judge import judge
 from imslab.sip.message import Request
 from imslab.trace.model import Hop, Icv, Role
 from imslab.trace.registration import Outcome
-from tests.flows.labs import EPOCH, FIRST, SECOND, Job, Play, job, load, on_gm, play, says, subscriber
+from tests.flows.labs import FIRST, SECOND, Job, Play, job, on_gm, play, says, subscriber
 
 
 def bad(**chances: float) -> dict[str, float]:

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
+from imslab.config import load
 from imslab.core.sa import Sa
 from imslab.ipsec.packet import parse_ip
-from imslab.lab import Lab
+from imslab.lab import EPOCH, Lab
 from imslab.trace.decrypt import decrypt
 from imslab.trace.keys import esp_sa_file
 from imslab.trace.live import recorded_packets, write_capture
 from imslab.trace.trace import method_of, status_of
-from tests.flows.labs import CBC_AND_NULL, EPOCH, Job, first, job, load
+from tests.flows.labs import CBC_AND_NULL, Job, first, job
 from tests.require import require_program
 
 CHECKS = ["ip.check_checksum:TRUE", "udp.check_checksum:TRUE", "tcp.check_checksum:TRUE"]
@@ -197,7 +198,7 @@ def test_scapy_reads_every_packet(name: str) -> None:
         from scapy.layers.inet import IP, TCP, UDP
         from scapy.layers.inet6 import IPv6
         from scapy.layers.ipsec import ESP
-    seen = set()
+    seen: set[Any] = set()
     for each in job(**SETTINGS[name]).lab.recording.packets:
         read = (IP if each.octets[0] >> 4 == 4 else IPv6)(each.octets)
         fragment = parse_ip(each.octets)

@@ -174,7 +174,8 @@ class TestChallenge:
             ("aes-gmac", "null"),
         ]
         assert len({(each.spi_c, each.spi_s, each.port_c, each.port_s) for each in listed}) == 1
-        assert [each.q for each in listed] == sorted((each.q for each in listed), reverse=True)
+        wanted = [each.q or 0.0 for each in listed]
+        assert wanted == sorted(wanted, reverse=True)
 
 
 class TestAnswer:
@@ -184,7 +185,8 @@ class TestAnswer:
         first, second = registers(trace, Hop.GM, Role.UE)
         told = challenges(trace)[2]
         agreed = trace.set_of(second)
-        assert agreed is trace.registrations[0].agreed is not None
+        assert agreed is trace.registrations[0].agreed
+        assert agreed is not None
         assert (second.src, second.dst) == (agreed.sas[0].src, agreed.sas[0].dst)
         message = second.message
         assert message.rows("Security-Verify") == told.message.rows("Security-Server")
