@@ -6,7 +6,7 @@ A role derives from SipNode and fills in what a message means to it:
     admit(message, arrival) -> bool      may this message come in at all, this way? False discards it silently
     on_request(txn, request, arrival)    a new request, to be answered by `respond(txn, …)` now or later
     on_ack(request, arrival)             an ACK of a 2xx
-    on_cancel(txn, invite, arrival)      a CANCEL (already answered 200) for the INVITE transaction `invite`
+    on_cancel(invite, cancel, arrival)   a CANCEL (already answered 200) for the INVITE transaction `invite`
     on_alarm(key)                        an alarm set by `set_alarm`
     on_command(name, arguments)          what an operator asks for
 
@@ -405,11 +405,14 @@ class SipNode:
         except PeerError as error:
             self.emit("malformed", f"{arrival.flow}: {error}")
             return
-        if isinstance(message, Request):
-            self._on_request(message, arrival)
-        else:
-            assert isinstance(message, Response)
-            self._on_response(message, arrival)
+        try:
+            if isinstance(message, Request):
+                self._on_request(message, arrival)
+            else:
+                assert isinstance(message, Response)
+                self._on_response(message, arrival)
+        except PeerError as error:  # others of the same stream may wait behind this one
+            self.emit("peer-error", str(error))
 
     def _on_request(self, request: Request, arrival: ev.Arrival) -> None:
         fault = request_fault(request)
@@ -472,10 +475,12 @@ class SipNode:
         elif not self.transactions.knows_response(response):
             self.emit("stray-answer", f"{response.status} from {arrival.flow.remote} answers nothing of ours")
 
-    @staticmethod
-    def _answered(txn: Transaction, response: Response | None, arrival: ev.Arrival | None) -> None:
+    def _answered(self, txn: Transaction, response: Response | None, arrival: ev.Arrival | None) -> None:
         then: Then = txn.context  # type: ignore[assignment]  # only `request` fills it
-        then(txn, response, arrival)
+        try:
+            then(txn, response, arrival)
+        except PeerError as error:  # other transactions may have ended at the same moment
+            self.emit("peer-error", str(error))
 
 
 def request_fault(request: Request) -> PeerError | None:

@@ -114,6 +114,10 @@ def sent(effects: list[fx.Effect]) -> list[Message]:
     return [parse(effect.octets) for effect in effects if isinstance(effect, fx.Send)]
 
 
+def requests(effects: list[fx.Effect]) -> list[Request]:
+    return [each for each in sent(effects) if isinstance(each, Request)]
+
+
 def kinds(effects: list[fx.Effect]) -> list[str]:
     return [effect.kind for effect in effects if isinstance(effect, fx.Emit)]
 
@@ -452,6 +456,43 @@ def test_stream_of_the_peer() -> None:
     )
     assert statuses(give(box, two, TCP)) == [200, 200]
     assert box.streams() == [TCP]
+
+
+def test_what_one_message_of_a_stream_spoils_is_not_spoilt_for_the_next() -> None:
+    class Reader(Box):
+        def then(self, txn: Transaction, response: Response | None, arrival: ev.Arrival | None) -> None:
+            super().then(txn, response, arrival)
+            assert response is None or response.p_associated_uri
+
+        def on_ack(self, request: Request, arrival: ev.Arrival) -> None:
+            assert request.route
+
+    box = Reader()
+    opened(box)
+    for _ in range(2):
+        box.request(make("OPTIONS"), TCP, box.then)
+    first, second = (response_to(each, 200, headers=[("P-Associated-URI", "<")]) for each in requests(box.take()))
+    ack = make("ACK", via="SIP/2.0/TCP 192.0.2.9;branch=z9hG4bKack")
+    ack.add("Route", "<")
+    last = make(via="SIP/2.0/TCP 192.0.2.9;branch=z9hG4bKlast")
+    effects = give(box, b"".join(each.encode() for each in (first, ack, second, last)), TCP)
+    assert kinds(effects) == ["peer-error"] * 3
+    assert len(box.answered) == 2
+    assert statuses(effects) == [200]
+
+
+def test_all_who_wait_for_a_connection_hear_of_its_end() -> None:
+    class Reader(Box):
+        def then(self, txn: Transaction, response: Response | None, arrival: ev.Arrival | None) -> None:
+            super().then(txn, response, arrival)
+            raise PeerError("cannot be read")
+
+    box = Reader()
+    for _ in range(2):
+        box.request(make(), OUT, box.then)
+    box.handle(ev.Closed(STANDS, "refused", OUT), 0.0)
+    assert len(box.answered) == 2
+    assert kinds(box.take()) == ["peer-error"] * 2
 
 
 def test_ping_is_answered_with_pong() -> None:
