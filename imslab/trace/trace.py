@@ -7,7 +7,6 @@ for.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -342,16 +341,6 @@ class Trace:
                     pairs[request] = record
                     pairs[record] = request
         return pairs
-
-    # --- time ---
-
-    def between(self, start: float, end: float) -> list[Record]:
-        """The records from `start` to `end`, both included (seconds)."""
-        return self.records[bisect_right(self._times, start - 1e-9) : bisect_right(self._times, end)]
-
-    @cached_property
-    def _times(self) -> list[float]:
-        return [record.time for record in self.records]
 
 
 def method_of(record: SipRecord) -> str:
