@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from imslab.core.flow import Transport
 from imslab.rules.agreements import PC_US, PS_UC, UC_PS, US_PC, Agreement, gm_of
 from imslab.rules.challenge import Reaction, reaction
-from imslab.rules.clauses import Basis, Wrong, on_sip
+from imslab.rules.clauses import Basis, Level, Wrong, on_sip
 from imslab.rules.reading import (
     credentials,
     host_is,
@@ -436,13 +436,17 @@ def _is_for_the_response(record: SipRecord, agreement: Agreement, trace: Trace) 
 
 @on_sip("ADD-06", "33.203 7.4.2a", role=Role.PCSCF, hop=Hop.GM, method="REGISTER", status=range(300, 700))
 def failure_travels_where_it_should(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
-    """A failure of a re-registration goes inside the SAs, and so does any 403 for a wrong response."""
+    """A failure of a re-registration goes inside the SAs, and so does a 403 for a wrong response; others in clear."""
     gm = gm_of(trace)
     request = trace.request_of(record)
     if record.receiver is not Role.UE or request is None or status_of(record) == 401:
         return
     asked = gm.agreement_of(request)
-    if asked is None or not gm.is_clear(record):
+    if asked is None:
+        return
+    if not gm.is_clear(record):
+        if gm.agreement_of(record) is asked and not asked.stands(request):
+            yield from _in_the_new_set(record, request, asked, trace)
         return
     if asked.stands(request) or asked.challenge.protected_by is not None:
         text = f"{what(record)} {place(record)}; the re-registration began in ESP"
@@ -450,3 +454,15 @@ def failure_travels_where_it_should(record: SipRecord, trace: Trace) -> Iterator
     elif _is_for_the_response(record, asked, trace):
         text = f"{what(record)} for a wrong response {place(record)}: expected it in the new SAs"
         yield Wrong(text, record, request)
+
+
+def _in_the_new_set(record: SipRecord, request: SipRecord, asked: Agreement, trace: Trace) -> Iterator[Wrong]:
+    """What 33.203 has to say of a failure inside the SAs that have failed. It proves no less than it should."""
+    first, old = asked.challenge.request, asked.challenge.protected_by
+    expected = ""
+    if old is not None and old.stands(record):
+        expected = "on the set that the re-registration began in"
+    elif gm_of(trace).is_clear(first) and status_of(record) != 403:  # that may be the one for a wrong response
+        expected = "in clear, as the first REGISTER was"
+    if expected:
+        yield Wrong(f"{what(record)} {place(record)}: expected it {expected}", record, request, first, level=Level.NOTE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from imslab.core.flow import Endpoint
+from imslab.rules.clauses import Level
 from tests.rules.build import (
     CLEAR_DOWN,
     CLEAR_UP,
@@ -243,6 +244,15 @@ CASES = [
         "the re-registration began in ESP",
         role=P,
         evidence=("reanswer",),
+    ),
+    Case(
+        "ADD-06",
+        every(failure("494 Security Agreement Required", renewed=False), lambda s: s["refusal"].go_through(FIRST, 1)),
+        "refusal",
+        "expected it in clear",
+        role=P,
+        evidence=("answer", "register"),
+        level=Level.NOTE,
     ),
     Case(
         "ADD-06",
