@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from imslab.core.errors import LocalError
+from imslab.core.errors import unknown
 from imslab.diameter.codes import ResultCode
 from imslab.diameter.message import DiameterMessage
 from imslab.diameter.peer import TABLE, Action, Input, Peer, State, Table
@@ -68,7 +68,7 @@ class Faults:
         self.names = frozenset(names)
         for name in sorted(self.names):
             if name not in FAULTS:
-                raise LocalError(f"unknown fault {name!r}; there are: {', '.join(sorted(FAULTS))}")
+                raise unknown("fault", name, FAULTS, "docs/reference/faults.md")
 
     def __contains__(self, name: str) -> bool:
         return name in self.names

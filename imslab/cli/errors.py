@@ -143,8 +143,10 @@ class _Showing(io.TextIOWrapper):
         return len(text)
 
 
-def showing(stream: TextIO) -> TextIO:
-    """The stream, or one in its place to which anything can be written."""
+def showing(stream: TextIO | None) -> TextIO:
+    """The stream, or one in its place to which anything can be written; what was closed by the caller swallows it."""
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")
     encoding = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").replace("_", "")
     return stream if encoding.startswith(("utf8", "utf16", "utf32")) else _Showing(stream)
 

@@ -31,6 +31,8 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 #: The name that stands for the standard input.
 STDIN = "-"
+#: The largest key file that is read, octets: some 100,000 SAs.
+LARGEST_KEY_FILE = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,11 @@ class Keys:
         elif self.opc is not None or self.op is not None:
             raise LocalError("--opc and --op need --k beside them")
         for path in self.files:
-            ring.read(path.read_text(encoding="utf-8", errors="replace"), str(path))
+            with path.open("rb") as stream:
+                octets = stream.read(LARGEST_KEY_FILE + 1)
+            if len(octets) > LARGEST_KEY_FILE:
+                raise LocalError(f"{path}: expected a key file of up to {LARGEST_KEY_FILE} octets")
+            ring.read(octets.decode(errors="replace"), str(path))
         return ring
 
 
@@ -111,6 +117,7 @@ def verify(
 
     Exit code 0: a registration succeeded and nothing that could be checked was wrong.
     """
+    _never_over_input((*files, *key_files), html)
     with _without_collector():
         trace = _trace(files, Keys(k, opc, op, key_files))
         findings = judge(trace)
@@ -198,12 +205,12 @@ def decrypt(
 
     Exit code 1: it has ESP packets, and none could be opened.
     """
-    if STDIN in files:
-        raise LocalError("decrypt reads its capture twice: give a file in place of the standard input")
+    if any(file == STDIN or Path(file).is_fifo() for file in files):
+        raise LocalError("decrypt reads its capture twice: give a file in place of the standard input or a pipe")
     output = output or Path(f"{Path(files[0]).name.split('.')[0]}.decrypted.pcapng")
-    for path in (output, key_output):
-        if path is not None and any(path.resolve() == Path(file).resolve() for file in files):
-            raise LocalError(f"{path} would be written over the capture that is read")
+    _never_over_input((*files, *key_files), output, key_output)
+    if key_output is not None and key_output.resolve() == output.resolve():
+        raise LocalError(f"--output and --esp-sa are both {output}: expected two files")
     with _without_collector():
         trace = _trace(files, Keys(k, opc, op, key_files))
         captures = _captures(files)
@@ -229,7 +236,18 @@ def decrypt(
 # --- what they share ---
 
 
+def _never_over_input(inputs: Sequence[str | Path], *outputs: Path | None) -> None:
+    """Raises LocalError when a file that is read would be written over."""
+    for path in filter(None, outputs):
+        for each in inputs:
+            if each != STDIN and path.resolve() == Path(each).resolve():
+                kind = "key file" if isinstance(each, Path) else "capture"
+                raise LocalError(f"{path} would be written over the {kind} that is read")
+
+
 def _captures(files: Sequence[str]) -> Captures:
+    if STDIN in files and sys.stdin is None:  # Python's word for a stream that the caller closed
+        raise LocalError("the standard input is closed: expected a capture there, or a file")
     return Captures([(_name(file), sys.stdin.buffer if file == STDIN else file) for file in files])
 
 

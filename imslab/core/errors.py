@@ -8,6 +8,8 @@ Whatever octets arrive, a parser returns or raises PeerError. Any other exceptio
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 #: How many of the offending octets an error keeps: enough to recognise the place, too few to fill a log.
 OCTETS_KEPT = 80
 
@@ -43,3 +45,11 @@ class PeerError(ImslabError):
         if self.clause:
             text += f" [{self.clause}]"
         return text
+
+
+def unknown(what: str, name: str, known: Iterable[str], where: str) -> LocalError:
+    """What to say of a name that is none of the known ones: which look like it, and where all of them stand."""
+    from difflib import get_close_matches  # only where something is wrong already
+
+    near = " or ".join(get_close_matches(name, sorted(known), n=3))
+    return LocalError(f"unknown {what} {name!r}: {f'did you mean {near}? ' if near else ''}{where} lists them all")

@@ -12,7 +12,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from imslab.core.errors import LocalError
+from imslab.core.errors import LocalError, unknown
 from imslab.sip.fields.digest import DigestChallenge
 from imslab.sip.message import Message, Response
 
@@ -51,7 +51,7 @@ class Faults:
         self.names = frozenset(names)
         for name in self.names:
             if name not in FAULTS:
-                raise LocalError(f"unknown fault {name!r}; there are: {', '.join(sorted(FAULTS))}")
+                raise unknown("fault", name, FAULTS, "docs/reference/faults.md")
             if role and FAULTS[name].role != role:
                 raise LocalError(f"fault {name!r} is one of a {FAULTS[name].role}, not of a {role}")
         self._alterations = [alter for name in sorted(self.names) if (alter := FAULTS[name].alter) is not None]

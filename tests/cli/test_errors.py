@@ -143,3 +143,13 @@ def test_a_stream_to_which_anything_can_be_written(encoding: str, octets: bytes)
 def test_a_stream_of_text_alone_stays() -> None:
     text = io.StringIO()
     assert errors.showing(text) is text
+
+
+def test_a_stream_that_the_caller_closed_swallows_all() -> None:
+    command = [sys.executable, "-m", "imslab.cli", "pcap", "verify", "-"]
+    for closed in ("0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"):
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {closed}', "sh", *command], capture_output=True, stdin=subprocess.DEVNULL
+        )
+        assert done.returncode == 2, closed
+        assert b"bug" not in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -283,6 +284,31 @@ def test_decrypt_never_writes_over_its_input(pcap: Any, good: Path) -> None:
         assert "over the capture" in said.err
     assert good.read_bytes() == before
     assert "twice" in pcap("decrypt", "-").err
+    pipe = good.with_name("pipe")
+    os.mkfifo(pipe)
+    assert "twice" in pcap("decrypt", pipe).err
+    said = pcap("decrypt", good, "-o", good.with_name("one"), "--esp-sa", good.with_name("one"))
+    assert (said.code, "expected two files" in said.err) == (2, True)
+    assert not good.with_name("one").exists()
+
+
+def test_a_report_never_goes_over_what_is_read(pcap: Any, good: Path) -> None:
+    before = good.read_bytes()
+    said = pcap("verify", good, "--html", good)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert "over the capture" in said.err
+    assert good.read_bytes() == before
+    keys = good.with_name("keys")
+    keys.write_text("# none\n")
+    for arguments in (("verify", good, "--html", keys), ("decrypt", good, "-o", keys)):
+        said = pcap(*arguments, "--keys", keys)
+        assert (said.code, "over the key file" in said.err) == (2, True)
+    assert keys.read_text() == "# none\n"
+
+
+def test_a_key_file_without_end(pcap: Any, good: Path) -> None:
+    said = pcap("verify", good, "--keys", "/dev/zero")
+    assert (said.code, said.err) == (2, "imslab: /dev/zero: expected a key file of up to 16777216 octets\n")
 
 
 def test_what_a_peer_wrote_cannot_command_the_terminal(pcap: Any, tmp_path: Path) -> None:

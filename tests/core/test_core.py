@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from imslab.core.entropy import SeededEntropy, SystemEntropy, random_int, token
-from imslab.core.errors import OCTETS_KEPT, PeerError
+from imslab.core.errors import OCTETS_KEPT, PeerError, unknown
 from imslab.core.flow import Endpoint, Flow, Transport, canonical_host, pack_host, unpack_host
 from imslab.core.sa import Sa, SaSet
 
@@ -86,3 +86,11 @@ def test_a_token_is_hex_of_the_wanted_length() -> None:
     text = token(SeededEntropy(1), 5)
     assert len(text) == 10
     assert bytes.fromhex(text)
+
+
+def test_an_unknown_name_gets_those_that_look_like_it() -> None:
+    known = ("pcscf-keys-on-gm", "pcscf-late-sas", "ue-no-path")
+    assert str(unknown("fault", "pcscf-key-on-gm", known, "the page")) == (
+        "unknown fault 'pcscf-key-on-gm': did you mean pcscf-keys-on-gm? the page lists them all"
+    )
+    assert str(unknown("fault", "zzz", known, "the page")) == "unknown fault 'zzz': the page lists them all"
