@@ -166,3 +166,26 @@ def test_the_decrypted_capture(name: str) -> None:
     assert [(record.message.octets, record.src, record.dst, record.point) for record in trace.sip_records] == [
         (record.message.octets, record.src, record.dst, record.point) for record in done.trace.sip_records
     ]
+
+
+class TestPartOfIt:
+    """Whoever sees only a part of a sane run blames nobody for what lies outside. ESP-03 notes SAs of before."""
+
+    def blamed(self, packets: list[Any], keys: KeyRing | None) -> set[str]:
+        return {finding.rule for finding in judge(dissect(packets, keys))} - {"ESP-03", "TRN-02"}
+
+    @pytest.mark.parametrize("name", ["IPv4", "UDP", "TCP"])
+    @pytest.mark.parametrize("points", ["Gm", "Mw", "Cx", "Gm Mw", "Gm Cx", "Mw Cx"])
+    def test_some_links(self, points: str, name: str) -> None:
+        done = job(**SETTINGS[name])
+        packets = [each for each in recorded_packets(done.lab.recording, EPOCH) if each.point in points.split()]
+        for keys in (None, done.lab.keys):
+            assert self.blamed(packets, keys) == set()
+
+    @pytest.mark.parametrize("name", ["IPv4", "UDP", "TCP"])
+    def test_from_here_and_up_to_there(self, name: str) -> None:
+        done = job(**SETTINGS[name])
+        packets = list(recorded_packets(done.lab.recording, EPOCH))
+        for place in range(0, len(packets), 19):
+            for part in (packets[place:], packets[:place]):
+                assert self.blamed(part, done.lab.keys) == set()
