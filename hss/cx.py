@@ -246,7 +246,12 @@ class CxService:
                 else ("resync", f"{private.impi}: the card reported its SQN")
             )
             private = moved or private
-        items, private = self._items(private, request.number_items, resync)
+        try:
+            items, private = self._items(private, request.number_items, resync)
+        except LocalError as error:  # SEQ does not wrap: such a key has no vector any more
+            refused = _refused(MultimediaAuthAnswer, result_code=ResultCode.UNABLE_TO_COMPLY)
+            refused.notes.append(("no-vectors", f"{private.impi}: {error}"))
+            return refused
         after = subscriber.with_private(private)
         pushes: list[Push] = []
         if not resync:

@@ -49,6 +49,15 @@ def test_it_is_a_node() -> None:
     assert node.next_timer() is None
 
 
+def test_a_key_whose_sequence_numbers_are_used_up_has_no_vector() -> None:
+    made, one = bench(subscriber(sqn=(1 << 48) - 1))
+    answer = one.mar()
+    assert (answer.result_code, answer.items) == (5012, [])
+    assert "43 bits are used up" in made.emitted("no-vectors")[0]
+    assert stored(made).version == subscriber().version
+    assert one.mar().result_code == 5012
+
+
 def test_a_vector_is_durable_before_it_leaves() -> None:
     made, one = bench()
     made.log.clear()
