@@ -183,14 +183,18 @@ def draw(ladder: Ladder, *, width: int = 0, style: Callable[[str, Arrow], str] |
     gap = _gap(ladder, count, width)
     place = {each: index for index, each in enumerate(ladder.participants)}
     left = " " * _MARGIN
-    yield left + "".join(_fit(each.title, gap) for each in ladder.participants).rstrip()
+    yield _cut(left + "".join(_fit(each.title, gap) for each in ladder.participants).rstrip(), width)
     for arrow in ladder.arrows:
         frame = arrow.record.frames[-1] if arrow.record.frames else ""
         head = f"{arrow.record.time - ladder.start:9.3f} {frame!s:>6}  "
         line = escape(head + _line(arrow, place[arrow.source], place[arrow.target], count, gap).rstrip(), keep="")
-        if width and len(line) > width:
-            line = line[: width - 1] + "…"  # a wrapped line would break the ladder
+        line = _cut(line, width)
         yield line if style is None else style(line, arrow)
+
+
+def _cut(line: str, width: int) -> str:
+    """A wrapped line would break the ladder."""
+    return line[: width - 1] + "…" if width and len(line) > width else line
 
 
 #: Time, frame number and their blanks.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from imslab.core.flow import Endpoint
 from imslab.diameter.avp import Avp
 from imslab.report.ladder import build, draw, mermaid
@@ -25,6 +27,11 @@ EXPECTED = """
 
 def test_it_is_drawn_as_people_read_it() -> None:
     assert "\n" + "\n".join(draw(build(trace()), width=76)) + "\n" == EXPECTED
+
+
+@pytest.mark.parametrize("width", [1, 20, 40, 60, 80])
+def test_no_line_is_wider_than_the_terminal_nor_is_the_head(width: int) -> None:
+    assert max(map(len, draw(build(trace()), width=width))) <= width
 
 
 def test_without_a_terminal_it_is_as_wide_as_its_labels_need() -> None:
