@@ -1,6 +1,6 @@
 """A lab: five roles and their UEs on one network, made from a LabConfig. Here everything meets.
 
-Addresses are those reserved for documentation: UEs and P-CSCF on Gm, the core behind it.
+The core has addresses reserved for documentation (RFC 5737, RFC 3849), the UEs those of a private network.
 
                      Gm                       Mw                          Cx
     UE 10.n.n.n ──────────── P-CSCF ──────────────── I-CSCF ──────────────────── HSS

@@ -493,7 +493,7 @@ class Pcscf(OtherRequests):
         assert chosen is not None
         host, local = contact.key.host, self.config.gm.host
         self.table.check(contact.key, host, chosen, attempt.under)
-        own = self.table.allocate(contact.key, host, chosen, local, self.entropy)
+        own = self.table.allocate(contact.key, host, chosen, self.entropy)
         if own is None:
             self.emit("rejected", f"{contact.key.impi}: the protected ports are used up", status=503)
             return False

@@ -167,7 +167,7 @@ class OtherRequests(RegEvents):
             self.check_extensions(copy)
             self.check_method(copy)
             self._check_verify(copy, record)
-            if self._asks_us(copy, contact):
+            if self._asks_us(copy):
                 self.respond(txn, 200, headers=[("Allow", ", ".join(("REGISTER", *METHODS)))])
                 return
             remote = self._from_ue(copy, record, contact)
@@ -194,13 +194,10 @@ class OtherRequests(RegEvents):
 
         self._find(remote, found)
 
-    def _asks_us(self, request: Request, contact: ContactState) -> bool:
-        routes = request.route
-        return (
-            request.method == "OPTIONS"
-            and self.is_own(request.request_uri)
-            and all(self.is_own(each.uri) for each in routes)
-        )
+    def _asks_us(self, request: Request) -> bool:
+        """True for an OPTIONS that no one else is meant to answer."""
+        targets = [request.request_uri, *(each.uri for each in request.route)]
+        return request.method == "OPTIONS" and all(self.is_own(each) for each in targets)
 
     def _check_verify(self, request: Request, record: SaRecord) -> None:
         """Security-Verify must be the Security-Server of this set, or of a newer one (RFC 3329 2.3.1)."""

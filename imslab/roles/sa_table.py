@@ -278,7 +278,7 @@ class SaTable:
 
     # ---- making and removing
 
-    def allocate(self, contact: object, host: str, ue: Offer, pcscf: str, entropy: Entropy) -> Offer | None:
+    def allocate(self, contact: object, host: str, ue: Offer, entropy: Entropy) -> Offer | None:
         """Our SPIs and ports for a new set; alg and ealg are the UE's. None when the ports are used up.
 
         33.203 7.1: SPIs differ from all of ours and from the UE's. 7.4.0: port_ps stays while the contact has SAs,

@@ -28,7 +28,7 @@ def offer(step: int = 0, us: int = 40002) -> Offer:
 def put(
     made: SaTable, number: int, ue: Offer, contact: object = "a", host: str = "10.0.0.2", stage: Stage = Stage.TEMPORARY
 ) -> SaRecord:
-    own = made.allocate(contact, host, ue, PCSCF, SeededEntropy(number))
+    own = made.allocate(contact, host, ue, SeededEntropy(number))
     assert own is not None
     sas = derive_set(number, PCSCF, host, ue, PCSCF, own, own.alg, own.ealg, bytes(16), bytes(range(16)), 240.0)
     record = SaRecord(sas, contact, "impi", host, ue, PCSCF, own, 240.0, [], [], "nonce", WAY, stage=stage)
@@ -148,12 +148,12 @@ def test_spis_differ_from_all_of_ours_and_from_the_ues() -> None:
 
     made = table()
     ue = Offer(301, 302, 40001, 40002, "hmac-sha-1-96", "null")
-    own = made.allocate("a", "10.0.0.2", ue, PCSCF, Stuck())
+    own = made.allocate("a", "10.0.0.2", ue, Stuck())
     assert own is not None
     assert (own.spi_c, own.spi_s) == (300, 303)
     sas = derive_set(1, PCSCF, "10.0.0.2", ue, PCSCF, own, own.alg, own.ealg, bytes(16), bytes(16), 1.0)
     made.add(SaRecord(sas, "a", "impi", "10.0.0.2", ue, PCSCF, own, 1.0, [], [], "", WAY))
-    again = made.allocate("b", "10.0.0.9", offer(), PCSCF, Stuck())
+    again = made.allocate("b", "10.0.0.9", offer(), Stuck())
     assert again is not None
     assert not {again.spi_c, again.spi_s} & {300, 303}
 
@@ -162,10 +162,10 @@ def test_ports_run_out_for_one_address_and_come_back() -> None:
     made = table(range(5100, 5102))
     first = put(made, 1, offer())
     put(made, 2, offer(1))
-    assert made.allocate("a", "10.0.0.2", offer(2), PCSCF, SeededEntropy(1)) is None
-    assert made.allocate("b", "10.0.0.2", offer(2, 50000), PCSCF, SeededEntropy(1)) is not None
+    assert made.allocate("a", "10.0.0.2", offer(2), SeededEntropy(1)) is None
+    assert made.allocate("b", "10.0.0.2", offer(2, 50000), SeededEntropy(1)) is not None
     made.remove(first)
-    assert made.allocate("a", "10.0.0.2", offer(2), PCSCF, SeededEntropy(1)) is not None
+    assert made.allocate("a", "10.0.0.2", offer(2), SeededEntropy(1)) is not None
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_listening_is_counted_over_sets() -> None:
     made = table(range(5100, 5101), range(6100, 6101))
     one = put(made, 1, offer(), contact="a", host="10.0.0.2")
     ue = offer()
-    own = made.allocate("b", "10.0.0.3", ue, PCSCF, SeededEntropy(5))
+    own = made.allocate("b", "10.0.0.3", ue, SeededEntropy(5))
     assert own is not None
     sas = derive_set(2, PCSCF, "10.0.0.3", ue, PCSCF, own, own.alg, own.ealg, bytes(16), bytes(16), 1.0)
     two = SaRecord(sas, "b", "impi", "10.0.0.3", ue, PCSCF, own, 1.0, [], [], "", WAY)
@@ -234,7 +234,7 @@ def test_listening_is_counted_over_sets() -> None:
 def test_both_ports_are_opened_for_both_transports() -> None:
     made = table()
     ue = offer()
-    own = made.allocate("a", "10.0.0.2", ue, PCSCF, SeededEntropy(5))
+    own = made.allocate("a", "10.0.0.2", ue, SeededEntropy(5))
     assert own is not None
     sas = derive_set(2, PCSCF, "10.0.0.2", ue, PCSCF, own, own.alg, own.ealg, bytes(16), bytes(16), 1.0)
     opened = made.add(SaRecord(sas, "a", "impi", "10.0.0.2", ue, PCSCF, own, 1.0, [], [], "", WAY))
