@@ -32,6 +32,8 @@ from imslab.rules.reading import order, quiet, shown
 from imslab.trace.model import DiameterRecord, Role
 from imslab.trace.trace import Trace
 
+#: How long an RTR may be awaited, seconds.
+PATIENCE = 10.0
 #: For how long what the HSS has just said still holds, as far as a capture can tell, seconds.
 JUST_NOW = 60.0
 
@@ -375,6 +377,22 @@ def location_names_a_server(record: DiameterRecord, trace: Trace) -> Iterator[Wr
         return
     if not lia.server_name and lia.capabilities is None:
         yield Wrong("LIA with Result-Code 2001 has neither Server-Name nor Server-Capabilities", record)
+
+
+@on_diameter("ADD-12", "29.228 6.3.1, 8.1.1", role=Role.HSS, level=Level.WARNING, name="MAA")
+def loser_of_a_user_is_told(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
+    """When another S-CSCF asks for vectors of a user, the one that had him is told: RTR with NEW_SERVER_ASSIGNED."""
+    exchange = answered(record, trace)
+    if exchange is None or exchange.mar is None or not exchange.succeeded or not exchange.impus:
+        return
+    assigned, name = _assigned(exchange, trace), exchange.mar.server_name
+    if assigned is None or not name or name == assigned[0] or resync_of(exchange) is not None:
+        return
+    exchanges = exchanges_of(trace)
+    told = any(exchanges.following(RTR, user, record, PATIENCE) for user in (exchange.impi, *exchange.impus))
+    if not told and trace.records[-1].time - record.time > PATIENCE:
+        text = f"{shown(name)} takes the user over from {shown(assigned[0])}, and no RTR follows"
+        yield Wrong(text, record, exchange.request, assigned[1])
 
 
 # --- RTR, PPR --------------------------------------------------------------------------------------------------------

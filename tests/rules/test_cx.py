@@ -82,6 +82,27 @@ def assigned(kind: Sat, at: float = 500.0, number: int = 8, have: int = 1, **ans
     return spoil
 
 
+def taken_over(*, told: bool = False) -> Spoil:
+    """Another S-CSCF asks for a vector of Alice, and Cx goes on. told: her own S-CSCF hears of it."""
+
+    def spoil(story: Story) -> None:
+        story.until("heard/p")
+        if told:
+            terminated(ReasonCode.NEW_SERVER_ASSIGNED, ALICE)(story)
+        asked = mar(7, server_name=OTHER)
+        asked.origin_host, asked.session_id = f"other.{DOMAIN}", f"other.{DOMAIN};1;1"
+        story.ask("ma7", 490.0, S2_CX, asked, maa(item(story.vectors[1])))
+        story.ask(
+            "li9",
+            520.0,
+            I_CX,
+            LocationInfoRequest(**asking("icscf", 9), public_identity=ALICE),
+            LocationInfoAnswer(result_code=2001, server_name=OTHER),
+        )
+
+    return spoil
+
+
 def by_other(kind: Sat, *, vector: bool = False, **answer: Any) -> Spoil:
     """Another S-CSCF speaks for Alice. vector: it has asked for one before."""
 
@@ -246,6 +267,7 @@ CASES = [
         H,
         ("sar8", "saa1"),
     ),
+    Case("ADD-12", taken_over(), "maa7", f"from {SCSCF}, and no RTR follows", H, ("mar7", "saa1"), level=Level.WARNING),
     Case("ADD-11", assigned(Sat.RE_REGISTRATION, experimental=5005), "saa8", "without Server-Name", H),
     Case("CX-02", located(result_code=2001), "lia9", "neither Server-Name nor", H),
     # RTR, PPR
@@ -473,3 +495,7 @@ def test_maa_and_saa_of_the_story_are_read_back() -> None:
     story.ask("ma1", 1.0, S_CX, mar(1), MultimediaAuthAnswer(result_code=5012))
     assert story["maa1"].message.result_code == 5012
     assert saa().user_data is None
+
+
+def test_who_is_told_of_his_loss_has_nothing_to_complain_of() -> None:
+    sound(taken_over(told=True))
