@@ -307,7 +307,14 @@ def _proof(attempt: Attempt, trace: Trace) -> Response:
     return check_response(trace, attempt.request.message, attempt.impi)
 
 
-@on_sip("AKS-02", "33.203 6.1.2.1; 24.229 5.4.1.2.3A", role=Role.SCSCF, hop=Hop.MW, method="REGISTER", request=False)
+@on_sip(
+    "AKS-02",
+    "33.203 6.1.2.1; 24.229 5.4.1.2.3A (unconfirmed)",
+    role=Role.SCSCF,
+    hop=Hop.MW,
+    method="REGISTER",
+    request=False,
+)
 def wrong_response_is_refused(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """A wrong response gets 403, never 200."""
     attempts = attempts_of(trace)
@@ -462,7 +469,14 @@ def only_the_last_challenge_counts(record: SipRecord, trace: Trace) -> Iterator[
             return
 
 
-@on_sip("AKS-13", "33.203 6.1.2.3; 24.229 7.8", role=Role.SCSCF, hop=Hop.MW, method="REGISTER", status=range(200, 300))
+@on_sip(
+    "AKS-13",
+    "33.203 6.1.2.3; 24.229 7.8 (unconfirmed)",
+    role=Role.SCSCF,
+    hop=Hop.MW,
+    method="REGISTER",
+    status=range(200, 300),
+)
 def late_answer_is_none(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """An answer that comes more than four minutes after its challenge is not accepted."""
     attempt = _accepted(record, trace)
@@ -502,7 +516,12 @@ def unprotected_answer_is_none(record: SipRecord, trace: Trace) -> Iterator[Wron
 
 
 @on_sip(
-    "CHL-06", "33.203 6.1.1; 24.229 5.4.1.2.1", role=Role.SCSCF, hop=Hop.MW, method="REGISTER", status=range(200, 300)
+    "CHL-06",
+    "33.203 6.1.1; 24.229 5.4.1.2.1 (unconfirmed)",
+    role=Role.SCSCF,
+    hop=Hop.MW,
+    method="REGISTER",
+    status=range(200, 300),
 )
 def unprotected_register_is_challenged(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """A REGISTER that came in clear is always challenged."""
@@ -514,7 +533,12 @@ def unprotected_register_is_challenged(record: SipRecord, trace: Trace) -> Itera
 
 
 @on_sip(
-    "DER-05", "33.203 6.1.5; 24.229 5.4.1.4", role=Role.SCSCF, hop=Hop.MW, method="REGISTER", status=range(200, 300)
+    "DER-05",
+    "33.203 6.1.5; 24.229 5.4.1.4 (unconfirmed)",
+    role=Role.SCSCF,
+    hop=Hop.MW,
+    method="REGISTER",
+    status=range(200, 300),
 )
 def unprotected_deregistration_is_challenged(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """A de-registration that came in clear is challenged, and the binding stays."""
@@ -528,7 +552,12 @@ def unprotected_deregistration_is_challenged(record: SipRecord, trace: Trace) ->
 
 
 @on_sip(
-    "CHL-07", "33.203 P.4.2; 24.229 5.4.1.1", role=Role.SCSCF, hop=Hop.MW, method="REGISTER", status=range(200, 300)
+    "CHL-07",
+    "33.203 P.4.2; 24.229 5.4.1.1 (unconfirmed)",
+    role=Role.SCSCF,
+    hop=Hop.MW,
+    method="REGISTER",
+    status=range(200, 300),
 )
 def unmarked_register_is_not_protected(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """A REGISTER without integrity-protected is not one of IMS AKA: its answer is never taken for a protected one."""
@@ -538,7 +567,14 @@ def unmarked_register_is_not_protected(record: SipRecord, trace: Trace) -> Itera
     yield Wrong(f"{attempt.status} to an AKA answer that is not marked integrity-protected", record, attempt.request)
 
 
-@on_sip("AKS-12", "33.203 6.1.2.2; 24.229 5.4.1.2.3A", role=Role.SCSCF, hop=Hop.MW, method="REGISTER", request=False)
+@on_sip(
+    "AKS-12",
+    "33.203 6.1.2.2; 24.229 5.4.1.2.3A (unconfirmed)",
+    role=Role.SCSCF,
+    hop=Hop.MW,
+    method="REGISTER",
+    request=False,
+)
 def failure_report_is_no_answer(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """A UE that reports a wrong MAC gets 403 without security parameters, or a fresh 401; never 200."""
     attempts = attempts_of(trace)

@@ -10,7 +10,8 @@ trace) that the selector names; it yields what is wrong, in words that show the 
         yield Wrong(f"401 still carries {names}", record)
 
 The id is the catalogue's where the catalogue has the case (docs/reference/rules.md lists all). `basis` says how well
-the clause is known; a finding on a clause that nobody here has read says "(unconfirmed)".
+the clause is known; a finding on a clause that nobody here has read says "(unconfirmed)". Where only the second of two
+clauses is unread, the text of `clause` says so itself.
 """
 
 from __future__ import annotations

@@ -510,7 +510,14 @@ def last_notify_ends_the_subscription(record: SipRecord, trace: Trace) -> Iterat
         yield Wrong(f"every registration is terminated and Subscription-State is {shown(state.state)}", record)
 
 
-@on_sip("DER-06", "29.228 6.5.1.2; 24.229 5.4.1.4.1", role=Role.SCSCF, hop=Hop.MW, method="NOTIFY", request=True)
+@on_sip(
+    "DER-06",
+    "29.228 6.5.1.2; 24.229 5.4.1.4.1 (unconfirmed)",
+    role=Role.SCSCF,
+    hop=Hop.MW,
+    method="NOTIFY",
+    request=True,
+)
 def whole_set_goes(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """When one identity of a set is de-registered, all of them are."""
     notice = notices_of(trace).of(record)
@@ -581,7 +588,9 @@ def _termination(aor: str, record: SipRecord, trace: Trace) -> tuple[Record, Rea
     return None
 
 
-@on_sip("DER-10", "29.229 6.3.17; 24.229 5.4.1.5", role=Role.SCSCF, hop=Hop.MW, method="NOTIFY", request=True)
+@on_sip(
+    "DER-10", "29.229 6.3.17; 24.229 5.4.1.5 (unconfirmed)", role=Role.SCSCF, hop=Hop.MW, method="NOTIFY", request=True
+)
 def permanent_termination_is_a_rejection(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """After an RTR with PERMANENT_TERMINATION the contacts are terminated with event "rejected"."""
     yield from _ending(record, trace, "DER-10")

@@ -116,7 +116,7 @@ def reregistration_is_told_as_one(record: DiameterRecord, trace: Trace) -> Itera
 
 @on_sip(
     "DER-04",
-    "29.228 6.1.2.1; 29.229 6.3.15; 24.229 5.4.1.4",
+    "29.228 6.1.2.1; 29.229 6.3.15; 24.229 5.4.1.4 (unconfirmed)",
     role=Role.SCSCF,
     hop=Hop.MW,
     method="REGISTER",
@@ -184,7 +184,7 @@ def failure_is_told(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
         yield Wrong("403 to a failed authentication, and no SAR follows", record, attempt.request)
 
 
-@on_diameter("AKS-16", "33.203 6.1.1; 24.229 5.4.1.2.3A", role=Role.SCSCF, name="SAR")
+@on_diameter("AKS-16", "33.203 6.1.1; 24.229 5.4.1.2.3A (unconfirmed)", role=Role.SCSCF, name="SAR")
 def failure_ends_no_registration(record: DiameterRecord, trace: Trace) -> Iterator[Wrong]:
     """A failed authentication does not de-register a user who is registered."""
     exchange = exchanges_of(trace).of(record)
@@ -242,7 +242,14 @@ def _shortenings(trace: Trace) -> list[float]:
 # --- the 200 ---------------------------------------------------------------------------------------------------------
 
 
-@on_sip("OKR-01", "RFC 3261 10.3; 24.229 5.4.1.2.2F", role=Role.SCSCF, hop=Hop.MW, method="REGISTER", status=_SUCCESS)
+@on_sip(
+    "OKR-01",
+    "RFC 3261 10.3; 24.229 5.4.1.2.2F (unconfirmed)",
+    role=Role.SCSCF,
+    hop=Hop.MW,
+    method="REGISTER",
+    status=_SUCCESS,
+)
 def bindings_are_listed(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """The 200 lists the contact that was registered, and for how long."""
     attempt = _accepted(record, trace)
@@ -327,7 +334,14 @@ def _profile(record: SipRecord, attempt: Attempt, trace: Trace) -> Exchange | No
     return exchange
 
 
-@on_sip("OKR-04", "29.228 6.5.1.1; 24.229 5.4.1.2.2F", role=Role.SCSCF, hop=Hop.MW, method="REGISTER", status=_SUCCESS)
+@on_sip(
+    "OKR-04",
+    "29.228 6.5.1.1; 24.229 5.4.1.2.2F (unconfirmed)",
+    role=Role.SCSCF,
+    hop=Hop.MW,
+    method="REGISTER",
+    status=_SUCCESS,
+)
 def identities_are_those_of_the_profile(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """P-Associated-URI lists the identities of the user data that are distinct and not barred, the default first."""
     attempt = _accepted(record, trace)
@@ -567,7 +581,15 @@ def old_register_changes_nothing(record: SipRecord, trace: Trace) -> Iterator[Wr
             return
 
 
-@on_sip("DER-15", "24.229 5.4.1.2.3A", role=Role.SCSCF, hop=Hop.MW, method="REGISTER", status=_SUCCESS)
+@on_sip(
+    "DER-15",
+    "24.229 5.4.1.2.3A",
+    role=Role.SCSCF,
+    basis=Basis.SECOND_HAND,
+    hop=Hop.MW,
+    method="REGISTER",
+    status=_SUCCESS,
+)
 def terminated_user_is_challenged(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     """After an RTR, what was authenticated before it is worth nothing: the next REGISTER gets 401, 403 or 500."""
     attempt = _accepted(record, trace)
