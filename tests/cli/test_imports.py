@@ -1,4 +1,4 @@
-"""What `imslab run` imports is what its user waits for. (For --help see test_main.py, for `pcap verify` test_pcap.py.)"""
+"""What `imslab run` imports is what its user waits for. (--help: test_main.py; `pcap verify`: test_pcap.py.)"""
 
 from __future__ import annotations
 
