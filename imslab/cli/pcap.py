@@ -6,7 +6,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,9 +39,9 @@ LARGEST_KEY_FILE = 16 << 20
 class Keys:
     """What the user knows."""
 
-    k: bytes | None
-    opc: bytes | None
-    op: bytes | None
+    k: bytes | None = field(repr=False)
+    opc: bytes | None = field(repr=False)
+    op: bytes | None = field(repr=False)
     files: tuple[Path, ...]
 
     def ring(self) -> KeyRing:

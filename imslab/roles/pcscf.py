@@ -623,6 +623,9 @@ class Keys(NamedTuple):
     ik: bytes
     nonce: str
 
+    def __repr__(self) -> str:
+        return f"Keys(<keys not shown>, nonce={self.nonce!r})"
+
 
 def challenge_keys(response: Response) -> Keys | None:
     """The keys of the first challenge that has both; None when there is none (then there can be no SAs)."""

@@ -15,12 +15,17 @@ from typing import Any
 import pytest
 
 from imslab.cli.main import main
+from imslab.cli.pcap import Keys
 from imslab.trace.keys import esp_sa_file
 from imslab.trace.pcap import LINKTYPE_RAW, PcapngWriter, read
 from tests.require import require_shared
 from tests.trace.wire import HSS, OPC, PCSCF, SCSCF, UE, K, Registration, Wire, maa
 
 KEYS = ["--k", K.hex(), "--opc", OPC.hex()]
+
+
+def test_what_the_user_knows_is_not_in_a_traceback() -> None:
+    assert repr(Keys(K, OPC, None, ())) == "Keys(files=())"
 
 
 class Said:

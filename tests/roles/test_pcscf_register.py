@@ -312,6 +312,7 @@ def test_of_two_challenges_the_one_with_keys_counts_and_both_lose_them() -> None
     keys = challenge_keys(response)
     assert keys is not None
     assert keys.nonce == "b"
+    assert repr(keys) == "Keys(<keys not shown>, nonce='b')"
     response.add("WWW-Authenticate", f"ck {CK}")
     strip_keys(response)
     assert CK not in response.encode().decode()
