@@ -21,6 +21,10 @@ Boxes can be made wrong on purpose, one named deviation each, in [lab.yaml](lab-
 
 `ue.faults` are those of the first UE; the others stay sane.
 
+A fault shows where its box does what is wrong with it, and `imslab run` plays one story only: registrations, a MESSAGE
+each way, a re-registration, de-registrations. Many need another one (a card that refuses, a subscriber whom the HSS
+removes, SAs that run out) and end `imslab run` with no findings; the tests play those, fault by fault.
+
 | box | fault | what goes wrong |
 | --- | --- | --- |
 """
