@@ -13,7 +13,7 @@ from imslab.cli.output import exit_by, fail_on_option, new_file, print_json, pri
 from imslab.config import LabConfig, load
 from imslab.core.errors import LocalError
 from imslab.core.sa import SaSet
-from imslab.ipsec.sa import is_legal
+from imslab.ipsec.sa import COMBINATIONS, NULL, Combination
 from imslab.lab import EPOCH, Lab, Result, main_job
 from imslab.report.ladder import Ladder, build
 from imslab.report.summary import summarise
@@ -63,7 +63,7 @@ def run(
     overrides = {"ip": int(version) if version else None, "ue__transport": transport, "seed": seed}
     config = load(path, os.environ, **overrides)
     if alg or ealg:
-        config = prefer(config, alg or "null", ealg or "null")
+        config = prefer(config, combination(alg, ealg))
     lab = Lab(config)
     results = list(main_job(lab))
     trace = lab.trace
@@ -95,14 +95,21 @@ def reason(failed: Result) -> str:
     return f"fail: the step “{failed.step}” did not come about within {failed.time:.0f} s of the lab's time"
 
 
-def prefer(config: LabConfig, alg: str, ealg: str) -> LabConfig:
-    """The lab with one combination on top of the P-CSCF's list, and among the UEs' offers.
+def combination(alg: str | None, ealg: str | None) -> Combination:
+    """The combination that these name; None leaves a half open, which is null then if it can be.
 
-    Raises LocalError for a combination that 33.203 Annex H does not have.
+    Raises LocalError for one that 33.203 Annex H does not have.
     """
-    pair = (alg, ealg)
-    if not is_legal(alg, ealg):
-        raise LocalError(f"--alg {alg} --ealg {ealg}: not a combination of 33.203 Annex H (see `imslab run --help`)")
+    fitting = [each for each in COMBINATIONS if alg in (None, each.alg) and ealg in (None, each.ealg)]
+    if not fitting:
+        asked = " ".join(f"--{name} {token}" for name, token in (("alg", alg), ("ealg", ealg)) if token is not None)
+        known = ", ".join(f"{each.alg} with {each.ealg}" for each in COMBINATIONS)
+        raise LocalError(f"{asked}: not in 33.203 Annex H; there are: {known}")
+    return next((each for each in fitting if each == (alg or NULL, ealg or NULL)), fitting[0])
+
+
+def prefer(config: LabConfig, pair: Combination) -> LabConfig:
+    """The lab with one combination on top of the P-CSCF's list, and among the UEs' offers."""
     pcscf = config.pcscf.model_copy(update={"algorithms": _first(pair, config.pcscf.algorithms)})
     ue = config.ue.model_copy(update={"algorithms": _first(pair, config.ue.algorithms)})
     return config.model_copy(update={"pcscf": pcscf, "ue": ue})

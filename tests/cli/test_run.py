@@ -286,6 +286,8 @@ class TestOptions:
             (["--alg", "hmac-md5-96", "--ealg", "des-ede3-cbc"], ("hmac-md5-96", "des-ede3-cbc")),
             (["--alg", "aes-gmac"], ("aes-gmac", "null")),
             (["--ealg", "aes-gcm"], ("null", "aes-gcm")),
+            (["--ealg", "aes-cbc"], ("hmac-sha-1-96", "aes-cbc")),
+            (["--alg", "null"], ("null", "aes-gcm")),
         ],
     )
     def test_algorithms(self, arguments: list[str], pair: tuple[str, str], tmp_path: Path) -> None:
