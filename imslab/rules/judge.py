@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from imslab.core.errors import PeerError
 from imslab.rules.clauses import RULES, Finding, Level, Rule, Subject, frames_of
-from imslab.trace.model import DiameterRecord, SipRecord
+from imslab.trace.model import DiameterRecord, Role, SipRecord
 from imslab.trace.trace import Trace, method_of, status_of
 
 #: The finding about a message that a rule could not read where it had to.
@@ -17,7 +17,7 @@ UNREADABLE = "UNREADABLE"
 def judge(trace: Trace, rules: Iterable[Rule] | None = None) -> list[Finding]:
     """All findings about a trace, in the order of the frames that prove them.
 
-    A rule that meets a header it cannot read cannot judge by it; that header is then a finding itself (UNREADABLE).
+    A rule that meets a header it cannot read cannot judge by it; that is then a finding itself (UNREADABLE).
     What is wrong with a message is wrong with its retransmissions: that is one finding, which names them all.
     """
     bench = Bench(RULES.values() if rules is None else rules)
@@ -58,11 +58,7 @@ class _Court:
                 for wrong in rule.check(subject, trace):
                     self._keep(rule.finding(wrong), subject)
             except PeerError as error:
-                if isinstance(subject, SipRecord | DiameterRecord):
-                    frames = frames_of(subject)
-                    self._keep(
-                        Finding(UNREADABLE, error.clause, Level.WARNING, subject.sender, frames, error.reason), subject
-                    )
+                self._keep(_unreadable(rule, subject, error), subject)
 
     def _keep(self, finding: Finding, subject: Subject) -> None:
         # two that say the same of one message, and of its retransmissions, are one
@@ -73,6 +69,13 @@ class _Court:
             more = tuple(frame for frame in finding.records if frame not in known.records)
             finding = replace(known, records=known.records + more)
         self._findings[key] = finding
+
+
+def _unreadable(rule: Rule, subject: Subject, error: PeerError) -> Finding:
+    if isinstance(subject, SipRecord | DiameterRecord):
+        return Finding(UNREADABLE, error.clause, Level.WARNING, subject.sender, frames_of(subject), error.reason)
+    # which message it was is not known; that the rule has no verdict must not look like a good one
+    return Finding(UNREADABLE, error.clause, Level.WARNING, Role.UNKNOWN, (), f"{rule.id} not judged: {error.reason}")
 
 
 class Bench:

@@ -142,11 +142,18 @@ def test_a_header_that_cannot_be_read_is_a_finding_about_its_sender() -> None:
     assert "Expires" in found[0].text
 
 
-def test_what_cannot_be_read_elsewhere_ends_that_rule_only() -> None:
+def test_what_cannot_be_read_elsewhere_ends_that_rule_only_and_is_told() -> None:
     def check(_: object, trace: Trace) -> Iterator[Wrong]:
         raise PeerError("nothing to be seen")
 
-    assert judge(Trace([]), [rule("X", "trace", check)]) == []
+    def other(_: object, trace: Trace) -> Iterator[Wrong]:
+        yield Wrong("wrong")
+
+    found = judge(Trace([]), [rule("X", "trace", check), rule("Y", "trace", other)])
+    assert [(each.rule, each.text) for each in found] == [
+        (UNREADABLE, "X not judged: nothing to be seen"),
+        ("Y", "wrong"),
+    ]
 
 
 def test_without_a_choice_all_rules_judge() -> None:
