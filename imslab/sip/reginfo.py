@@ -230,7 +230,7 @@ def _needed_number(element: ElementTree.Element, attribute: str) -> int:
 # --- writing --------------------------------------------------------------------------------------------------------
 
 #: What XML 1.0 2.2 cannot carry, not even escaped.
-_ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 #: Not the standard library's: importing that one takes longer than a run has time for.
 _ESCAPED = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\t": "&#9;", "\n": "&#10;", "\r": "&#13;"}
