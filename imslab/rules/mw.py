@@ -15,7 +15,7 @@ from imslab.core.flow import Endpoint, Transport
 from imslab.diameter.cx import PPR
 from imslab.rules.agreements import gm_of
 from imslab.rules.attempts import aor_of
-from imslab.rules.clauses import Basis, Level, Wrong, on_sip
+from imslab.rules.clauses import Basis, Level, Wrong, on_registration, on_sip
 from imslab.rules.exchanges import exchanges_of
 from imslab.rules.reading import (
     challenge,
@@ -32,12 +32,16 @@ from imslab.rules.reading import (
 from imslab.sip.fields.address import NameAddr
 from imslab.sip.fields.charging import ChargingVector
 from imslab.sip.message import Message
+from imslab.sip.uri import Uri
 from imslab.trace.identity import is_third_party
 from imslab.trace.model import Hop, Role, SipRecord
+from imslab.trace.registration import Registration
 from imslab.trace.trace import Trace, method_of, status_of
 
 #: What belongs to the security agreement between UE and P-CSCF alone (RFC 3329).
 OF_THE_AGREEMENT = ("Security-Client", "Security-Server", "Security-Verify")
+#: How soon after the 200 a P-CSCF has subscribed, seconds: 64*T1 of RFC 3261.
+PROMPTLY = 32.0
 #: For how long a server transaction over UDP knows a retransmission: timer J of RFC 3261, seconds.
 TIMER_J = 32.0
 
@@ -623,3 +627,81 @@ def asserted_identity_of_the_ue_is_replaced(record: SipRecord, trace: Trace) -> 
     found = _foreign(record, trace)
     if found is not None and found[2]:
         yield Wrong(f"P-Asserted-Identity {shown(found[1])} came from the UE and is none of its own", record, found[0])
+
+
+# --- routes, and the registration as the P-CSCF watches it -----------------------------------------------------------
+
+
+@on_sip("MW-09", "24.229 5.2.6.3", role=Role.PCSCF, basis=Basis.UNREAD, hop=Hop.MW, request=True)
+def service_route_is_enforced(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
+    """What a UE begins goes along the Service-Route that it was given: any other Route is corrected or refused."""
+    if record.sender is not Role.PCSCF or method_of(record) in ("REGISTER", "ACK", "CANCEL"):
+        return
+    came = _came(record, trace) if not trace.is_retransmission(record) else None
+    agreement = None if came is None else gm_of(trace).agreement_of(came)
+    if came is None or agreement is None or quiet(lambda: came.message.to.tag) is not None:
+        return
+    accepted = gm_of(trace).accepted_before(agreement, trace.original(came))
+    given = [_uris(quiet(lambda m=each.response.message: m.service_route)) for each in accepted[-2:]]  # type: ignore[misc]
+    routes = [each.uri for each in record.message.route]
+    if given and all(given) and routes not in given:
+        told = shown(", ".join(str(each) for each in routes)) or "none"
+        expected = shown(", ".join(str(each) for each in given[-1]))
+        text = f"{what(record)} goes upstream with Route {told}: Service-Route was {expected}"
+        yield Wrong(text, record, came, accepted[-1].response)
+
+
+def _uris(addresses: Sequence[NameAddr] | None) -> list[Uri]:
+    return [each.uri for each in addresses or ()]
+
+
+@on_registration("EVT-20", "24.229 5.2.3", role=Role.PCSCF, level=Level.WARNING, basis=Basis.SECOND_HAND)
+def registration_is_watched(registration: Registration, trace: Trace) -> Iterator[Wrong]:
+    """After the first 200 the P-CSCF subscribes to the registration state of the UE, once for each user."""
+    gm = gm_of(trace)
+    first, final, last = registration.requests[0], registration.final, registration.requests[-1]
+    if final is None or not registration.succeeded or not gm.is_initial(first) or leaves(last.message):
+        return
+    sent, agreement = trace.relayed(last), gm.agreement_of(last)
+    if sent is None or sent.hop is not Hop.MW or agreement is None or agreement.accepted is not final:
+        return
+    words = trace.derived(_words_on_mw).get(sent.src.host, 0.0)
+    if min(words, agreement.ends) - final.time < PROMPTLY:
+        return
+    own = {_identity(final, registration), *(each.uri.aor for each in _associated(final.message))}
+    if not own & trace.derived(_watched).get(sent.src.host, set()):
+        yield Wrong(f"no SUBSCRIBE of the P-CSCF for reg within {PROMPTLY:.0f} s of the 200", final)
+
+
+def _identity(final: SipRecord, registration: Registration) -> str:
+    """The address-of-record that a registration is of."""
+    return aor_of(final.message) or registration.impu
+
+
+def _words_on_mw(trace: Trace) -> dict[str, float]:
+    """When each P-CSCF said something last to an S-CSCF: then the trace shows that way."""
+    found = trace.sip(hop=Hop.MW, sender=Role.PCSCF)
+    return {record.src.host: record.time for record in found if record.receiver is Role.SCSCF}
+
+
+def _watched(trace: Trace) -> dict[str, set[str]]:
+    """Whose registration state each P-CSCF watches itself, by whatever the trace shows of it."""
+    found: dict[str, set[str]] = {}
+    for method, header in (("SUBSCRIBE", "To"), ("NOTIFY", "From")):
+        for record in trace.sip(method=method, hop=Hop.MW):
+            if record.sender is Role.PCSCF and _came(record, trace) is None:
+                host = record.src.host
+            elif record.receiver is Role.PCSCF and not _goes_to_ue(record, trace):
+                host = record.dst.host
+            else:
+                continue
+            message = record.message
+            whose = quiet(lambda m=message, h=header: m.to if h == "To" else m.from_)  # type: ignore[misc]
+            if whose is not None:
+                found.setdefault(host, set()).add(whose.uri.aor)
+    return found
+
+
+def _goes_to_ue(record: SipRecord, trace: Trace) -> bool:
+    relayed = trace.relayed(record)
+    return relayed is not None and relayed.hop is Hop.GM

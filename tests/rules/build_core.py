@@ -633,6 +633,29 @@ def sane() -> Story:
     s.ask("sa1", 0.25, S_CX, sar(1, ServerAssignmentType.REGISTRATION), saa(user_data()))
     second.answer(200, welcome())
 
+    watch = Request(
+        "SUBSCRIBE",
+        ALICE,
+        [
+            ("Via", f"SIP/2.0/UDP {P};branch=z9hG4bK-watch"),
+            ("Max-Forwards", "70"),
+            ("From", f"<sip:{P}>;tag=w1"),
+            ("To", f"<{ALICE}>"),
+            ("Call-ID", "watch"),
+            ("CSeq", "1 SUBSCRIBE"),
+            ("Contact", f"<sip:{P}>"),
+            ("P-Asserted-Identity", f"<sip:{P}>"),
+            ("Event", "reg"),
+            ("Expires", "600000"),
+        ],
+    )
+    s.sip("watch", 0.4, (None, P, S), watch)
+    headers = [("Expires", "600000"), ("Contact", f"<{SCSCF}>")]
+    s.sip("watched", 0.41, (None, S, P), response_to(watch, 200, to_tag="s1", headers=headers))
+    seen = notify(1, watch, document(0))
+    s.sip("seen", 0.42, (None, S, P), seen)
+    s.sip("seen-ok", 0.43, (None, P, S), response_to(seen, 200))
+
     asked = request("SUBSCRIBE", "sub")
     asked.add("Event", "reg")
     asked.add("Expires", "600000")

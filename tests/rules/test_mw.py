@@ -367,6 +367,22 @@ CASES = [
     ),
     Case("DRP-14", asserts(BOB), "message/p", BOB, PC, ("message",)),
     Case("DRP-15", asserts(BOB, claimed=True), "message/p", BOB, PC, ("message",)),
+    Case(
+        "MW-09",
+        until("message/p", header("message/p", "Route", f"<sip:other.{DOMAIN};lr>")),
+        "message/p",
+        f"with Route sip:other.{DOMAIN};lr: Service-Route was",
+        PC,
+        ("message", "welcome"),
+    ),
+    Case(
+        "EVT-20",
+        lambda story: story.drop("watch", "watched", "seen", "seen-ok"),
+        "welcome",
+        "no SUBSCRIBE of the P-CSCF",
+        PC,
+        level=Level.WARNING,
+    ),
     # proxies
     Case(
         "MW-01",
