@@ -5,6 +5,7 @@
     CANCEL arrives  → 200 to it, and a CANCEL of our own once the next hop has said anything (RFC 3261 9.1)
     nobody answers  → what the role says, else 408 for an INVITE and 504 for anything else; an INVITE that rang is
                       cancelled first (RFC 3261 16.8)
+    unreadable      → 502 for a final answer that the role cannot read
 
 Where a request goes is the role's affair.
 """
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 from imslab.core import events as ev
 from imslab.core.entropy import Entropy
+from imslab.core.errors import PeerError
 from imslab.core.flow import Endpoint, Flow, Transport
 from imslab.roles.base import SipNode
 from imslab.sip.message import Request, Response
@@ -92,7 +94,12 @@ class Proxy(SipNode):
 
         def then(client: Transaction, response: Response | None, arrival: ev.Arrival | None) -> None:
             if response is not None:
-                self._relay(txn, client, forwarded, response, on_response)
+                try:
+                    self._relay(txn, forwarded, response, on_response)
+                except PeerError as error:
+                    self.emit("malformed", f"{response.status} to {request.method}: {error}")
+                    if response.status >= 200:
+                        self.respond(txn, 502)  # RFC 3261 21.5.3; its transaction would wait for ever
                 return
             if forwarded.heard and request.method == "INVITE" and not forwarded.told:
                 self._send_cancel(client)
@@ -130,7 +137,6 @@ class Proxy(SipNode):
     def _relay(
         self,
         txn: Transaction,
-        client: Transaction,
         forwarded: Forwarded,
         response: Response,
         on_response: OnResponse | None,

@@ -108,6 +108,22 @@ def test_a_request_goes_on_and_its_answer_comes_back() -> None:
     assert [via.host for via in bench.client.responses[0].via] == [PCSCF.host, "10.0.0.2"]
 
 
+@pytest.mark.parametrize(
+    ("method", "statuses", "said"), [("MESSAGE", [200], [502]), ("INVITE", [180, 486], [100, 502])]
+)
+def test_an_answer_that_the_role_cannot_read(method: str, statuses: list[int], said: list[int]) -> None:
+    """RFC 3261 21.5.3: the client hears of it, since nobody else will ever answer."""
+
+    def read(response: Response) -> Response:
+        assert response.p_associated_uri
+        return response
+
+    bench = Bench(Through(on_response=read))
+    bench.say(*statuses, headers=[("P-Associated-URI", "<")])
+    assert bench.send(request(method)) == said
+    assert bench.wire.emitted("proxy")[-1] == "malformed"
+
+
 def test_max_forwards_is_put_in_where_it_lacks() -> None:
     """RFC 3261 16.6 item 3."""
     bench = Bench()
