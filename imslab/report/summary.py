@@ -5,7 +5,7 @@ The document's fields are documented in docs/reference/json.md; fields are added
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from imslab.report.view import escape
@@ -32,14 +32,11 @@ def summarise(trace: Trace, findings: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
-def worst(findings: Iterable[Finding]) -> Level | None:
-    """The highest level among findings; None if there are none."""
-    order = list(Level)
-    return min((each.level for each in findings), key=order.index, default=None)
+def lines(trace: Trace, findings: Sequence[Finding], style: Style = plain, *, failed: bool = False) -> Iterator[str]:
+    """The document for people: registrations with their SAs, then findings, then the verdict.
 
-
-def lines(trace: Trace, findings: Sequence[Finding], style: Style = plain) -> Iterator[str]:
-    """The document for people: registrations with their SAs, then findings, then the verdict."""
+    failed: what was to be done did not come about, whatever the trace shows.
+    """
     shown: set[int] = set()
     for registration in trace.registrations:
         yield _registration(registration, style)
@@ -57,7 +54,7 @@ def lines(trace: Trace, findings: Sequence[Finding], style: Style = plain) -> It
     yield ""
     counts = [(level, sum(each.level is level for each in findings)) for level in Level]
     told = ", ".join(f"{count} {level}{'s' if count != 1 else ''}" for level, count in counts if count) or "no findings"
-    result = verdict(trace)
+    result = "fail" if failed else verdict(trace)
     done = sum(each.succeeded for each in trace.registrations)
     yield f"{style(result, result)}: {done} of {len(trace.registrations)} registrations succeeded; {told}"
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-from imslab.report.summary import lines, summarise, worst
+from imslab.report.summary import lines, summarise
 from imslab.rules.clauses import Finding, Level
 from imslab.trace.model import Role, SaSetView, SaView
+from imslab.trace.registration import Outcome
 from tests.report.build import CK, IK, PCSCF, UE, trace
 
 FINDINGS = [
@@ -32,6 +33,13 @@ def test_the_document_has_what_programs_were_promised() -> None:
     }
 
 
+def test_what_did_not_come_about_is_no_pass() -> None:
+    passed = trace()
+    passed.registrations[0].outcome = Outcome.REGISTERED
+    assert [*lines(passed, [])][-1] == "pass: 1 of 1 registrations succeeded; no findings"
+    assert [*lines(passed, [], failed=True)][-1] == "fail: 1 of 1 registrations succeeded; no findings"
+
+
 def test_the_lines_say_the_same_and_obey_nobody() -> None:
     text = "\n".join(lines(trace(), FINDINGS))
     assert "violation P-CSCF CHL-10     frame 6: the 401 still carries ck\\x1b[2J  [33.203 6.1.1]" in text
@@ -53,9 +61,3 @@ def test_neither_holds_a_key() -> None:
     text = json.dumps(summarise(trace(), FINDINGS)) + "\n".join(lines(trace(), FINDINGS))
     assert CK not in text
     assert IK not in text
-
-
-def test_the_worst_level_counts() -> None:
-    assert worst(FINDINGS) is Level.VIOLATION
-    assert worst(FINDINGS[1:]) is Level.NOTE
-    assert worst([]) is None
