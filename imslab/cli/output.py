@@ -46,9 +46,9 @@ def print_ladder(ladder: Ladder) -> None:
         click.echo(line)
 
 
-def print_judgement(trace: Trace, findings: Sequence[Finding]) -> None:
-    """Registrations, findings and verdict, for people."""
-    for line in lines(trace, findings, terminal_style()):
+def print_judgement(trace: Trace, findings: Sequence[Finding], *, failed: bool = False) -> None:
+    """Registrations, findings and verdict, for people. failed: the main job stopped, whatever the trace shows."""
+    for line in lines(trace, findings, terminal_style(), failed=failed):
         click.echo(line)
 
 

@@ -81,7 +81,7 @@ def run(
     else:
         print_ladder(ladder)
         click.echo()
-        print_judgement(trace, findings)
+        print_judgement(trace, findings, failed=failed is not None)
         if failed is not None:
             click.echo(reason(failed))
         click.echo()
