@@ -4,8 +4,8 @@ Two captures, both made here: "signalling" is UEs that register and send each ot
 "packet core" is the same as one frame in eight among user traffic (RTP in GTP-U, DNS, TCP), as captures of real cores
 are.
 
-`verify` opens ESP, checks every ICV and reads the SIP inside; tshark does so when it is given the key file. What it takes
-without keys, seeing nothing inside ESP, stands beside it.
+`verify` opens ESP, checks every ICV and reads the SIP inside; tshark does so when it is given the key file. What it
+takes without keys, seeing nothing inside ESP, stands beside it.
 """
 
 from __future__ import annotations
