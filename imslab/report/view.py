@@ -20,6 +20,8 @@ from imslab.trace.model import DiameterRecord, MalformedRecord, NodeRecord, Reco
 MASK = "<masked>"
 #: ck and ik of 24.229 7.2A.1, quoted or not, in any case. A lone quote must not let a key through.
 _KEYS = re.compile(r'\b([ci]k)(\s*=\s*)("[^"\r\n]*"?|[^\s,;"]+)', re.IGNORECASE)
+#: Where a message begins in the middle, a key may stand there without its name.
+_NAMELESS = re.compile(r"[0-9A-Fa-f]{8,}")
 #: Nested groups deeper than this are not shown.
 _DEEPEST = 8
 
@@ -106,7 +108,7 @@ def record_text(record: Record, *, show_keys: bool = False) -> str:
             text = f"{record.protocol}: {record.error}"
             if show_keys or record.protocol == "SIP":  # in other protocols' octets, keys have no name to mask them by
                 octets = record.error.octets.decode("latin-1")
-                text += f"\n{octets if show_keys else mask(octets)}"
+                text += f"\n{octets if show_keys else _NAMELESS.sub(MASK, mask(octets))}"
             return escape(text)
         case NodeRecord():
             return escape(f"{record.node} {record.kind}: {record.text}")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from imslab.core.errors import PeerError
 from imslab.report.view import MASK, escape, mask, record_text
-from tests.report.build import CK, IK, XRES, records, trace
+from imslab.sip.message import Response
+from imslab.sip.parser import StreamFramer, parse
+from imslab.trace.model import MalformedRecord
+from tests.report.build import CK, IK, UE, XRES, records, trace
 
 
 def test_no_key_is_shown_unless_asked_for() -> None:
@@ -31,6 +35,26 @@ def test_keys_are_masked_however_they_are_written(text: str) -> None:
     key = "0123456789abcdef" * 2
     assert key not in mask(text.format(key))
     assert MASK in mask(text.format(key))
+
+
+def complaint(octets: bytes) -> str:
+    """What is shown of octets that are no message."""
+    try:
+        parse(octets)
+    except PeerError as error:
+        return record_text(MalformedRecord(time=0, src=UE, dst=UE, protocol="SIP", error=error))
+    return ""
+
+
+def test_a_message_that_begins_in_the_middle_of_a_key_shows_none_of_it() -> None:
+    whole = Response(200, headers=[("CSeq", "1 REGISTER")]).encode()
+    octets = Response(401, headers=[("WWW-Authenticate", f'Digest ck="{CK}", ik="{IK}"')]).encode()
+    shown = set()
+    for start in range(len(octets)):
+        shown.add(complaint(octets[start:]))
+        shown.update(complaint(each) for each in StreamFramer().feed(whole + octets[start:]))
+    assert len(shown) > 30
+    assert not any(part in text for text in shown for part in (CK[:8], IK[:8]))
 
 
 def test_what_only_looks_like_a_key_stays() -> None:
