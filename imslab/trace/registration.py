@@ -215,7 +215,7 @@ def _of_one_call(trace: Trace, call_id: str, records: list[SipRecord], cx: _CxIn
         if vias != nearest or cseq in asked or trace.is_retransmission(record):
             continue
         asked.add(cseq)
-        if current is None or not _goes_on(current, record):
+        if current is None or not _goes_on(trace, current, record):
             current = Registration(call_id, impi_of(record.message), impu_of(record.message), record.src)
             found.append(current)
         current.impi = current.impi or impi_of(record.message)
@@ -232,7 +232,7 @@ def _of_one_call(trace: Trace, call_id: str, records: list[SipRecord], cx: _CxIn
     return found
 
 
-def _goes_on(current: Registration, record: SipRecord) -> bool:
+def _goes_on(trace: Trace, current: Registration, record: SipRecord) -> bool:
     """True when a REGISTER belongs to the procedure before it."""
     final = current.final
     if final is None or _status(final) not in _GO_ON:
@@ -244,7 +244,17 @@ def _goes_on(current: Registration, record: SipRecord) -> bool:
         return True
     credentials = _credentials(record.message)
     # whoever answers a challenge, be it only to say that its MAC is wrong, names its nonce (24.229 5.1.1.5.3)
-    return credentials is not None and credentials.get("nonce") == challenge.get("nonce")
+    named = None if credentials is None else credentials.get("nonce")
+    if named == challenge.get("nonce"):
+        return credentials is not None
+    if not named:
+        return False
+    # a request that was repeated for long may have got another challenge; that is the one which has arrived
+    for each in trace.responses_to(current.requests[-1]):
+        if _status(each) in _CHALLENGES and (_challenge(each.message) or {}).get("nonce") == named:
+            current.finals[-1] = each
+            return True
+    return False
 
 
 def _judge(trace: Trace, registration: Registration) -> None:

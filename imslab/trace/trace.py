@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 D = TypeVar("D")
 
+#: For how long a server repeats its answer over UDP: timer J of RFC 3261, seconds. After that the request is a new one.
+TIMER_J = 32.0
+
 _BRANCH = re.compile(r"[^,]*?;\s*branch\s*=\s*([^;,\s]+)", re.IGNORECASE)
 
 
@@ -285,8 +288,13 @@ class Trace:
         for records in self._transactions.values():
             seen: dict[tuple[Endpoint, Endpoint, int | None], SipRecord] = {}
             for record in records:
-                first = seen.setdefault((record.src, record.dst, status_of(record)), record)
-                if first is not record:
+                key = (record.src, record.dst, status_of(record))
+                first = seen.setdefault(key, record)
+                if first is record:
+                    continue
+                if _is_anew(record, first):
+                    seen[key] = record
+                else:
                     found[record] = first
         return found
 
@@ -351,6 +359,12 @@ def method_of(record: SipRecord) -> str:
 def status_of(record: SipRecord) -> int | None:
     """The status of a response, None for a request."""
     return record.status
+
+
+def _is_anew(record: SipRecord, first: SipRecord) -> bool:
+    """True for another answer to the same request, by a server that has forgotten the first one."""
+    late = record.status is not None and record.time - first.time > TIMER_J
+    return late and record.message.octets != first.message.octets
 
 
 def _transaction(record: SipRecord) -> tuple[str, str] | None:
