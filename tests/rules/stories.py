@@ -29,7 +29,7 @@ from imslab.lab import main_job
 from imslab.roles.icscf import ServerChoice
 from imslab.roles.ue import Ue
 from imslab.sip.message import Request
-from tests.flows.labs import DOMAIN, FIRST, SECOND, Play, play, subscriber
+from tests.flows.labs import DOMAIN, FIRST, SECOND, Play, play, says, subscriber
 
 #: Where a card's memory stands that is far ahead of the HSS.
 AHEAD = 1 << 40
@@ -183,7 +183,7 @@ def resync_again(here: Play) -> None:
 def other_key(here: Play) -> None:
     """Another K in the HSS than in the card."""
     give_other_key(here)
-    try_register(here, seconds=20)
+    try_register(here, seconds=40)
 
 
 @story(subscribers=(subscriber(1),))
@@ -198,6 +198,38 @@ def key_changes(here: Play) -> None:
 def alone(here: Play) -> None:
     """One UE registers, if it can."""
     try_register(here, seconds=20)
+
+
+@story(subscribers=(subscriber(1),))
+def renewal(here: Play) -> None:
+    """One UE registers, re-registers and leaves."""
+    try_register(here)
+    do(here, here.ue, "reregister", 5)
+    do(here, here.ue, "deregister", 10)
+
+
+@story(subscribers=(subscriber(1),))
+def lost_challenge(here: Play) -> None:
+    """The 401 is lost on its way to the UE, which asks again."""
+    host, pcscf = here.lab.host(here.ue), here.lab.host(here.lab.pcscf)
+    with here.net.drop(pcscf >> host, match=says("REGISTER", 401)):
+        try_register(here, seconds=20)
+
+
+@story()
+def neighbours(here: Play) -> None:
+    """The second UE is there first."""
+    try_register(here, here.other)
+    try_register(here, here.ue)
+
+
+RETIRED = (("hmac-md5-96", "null"), ("hmac-sha-1-96", "aes-cbc"))
+
+
+@story(subscribers=(subscriber(1),), ue__algorithms=RETIRED, pcscf__algorithms=RETIRED)
+def retired(here: Play) -> None:
+    """Both sides know a retired algorithm, and the P-CSCF likes it best."""
+    try_register(here)
 
 
 @story(subscribers=(subscriber(1),), scscf__reauthenticate=False)
@@ -294,6 +326,29 @@ def barred(here: Play) -> None:
     bar(here, FIRST)
     try_register(here, here.ue, here.other)
     do(here, here.ue, "message", to=SECOND, text="hello")
+
+
+@story(subscribers=(subscriber(1),))
+def assignment_fails(here: Play) -> None:
+    """The HSS does not answer the SAR: 504 to whoever has just proved who he is."""
+    here.run(1)
+    hss, scscf = here.lab.host(here.lab.hss), here.lab.host(here.lab.scscf)
+    with here.net.drop(hss >> scscf, nth=None, match=lambda transit: b"\x00\x01\x2d" in transit.octets):
+        try_register(here, seconds=20)
+    here.run(60)
+
+
+@story(subscribers=(subscriber(1),))
+def access_unaware(here: Play) -> None:
+    """A P-CSCF that knows nothing of P-Access-Network-Info (33.203 P.3 lets it)."""
+    here.lab.pcscf.config = replace(here.lab.pcscf.config, access_aware=False)
+    try_register(here)
+
+
+@story(subscribers=(subscriber(1, amf="8000"),))
+def separated(here: Play) -> None:
+    """A subscriber whose AMF has the bit of EPS vectors."""
+    try_register(here)
 
 
 @story(subscribers=(subscriber(1),))
@@ -572,6 +627,7 @@ def stranger_reports_a_failure(here: Play) -> None:
 @story()
 def stranger_without_cx(here: Play) -> None:
     """Somebody who speaks another application."""
+    try_register(here)
     stranger(here, application=16777251)
     here.run(5)
 
