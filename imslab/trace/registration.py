@@ -172,16 +172,35 @@ def verdict(trace: Trace) -> str:
         return "fail"
     if any(each.succeeded for each in registrations):
         return "pass"
-    if all(_unseen(each) for each in registrations):
+    if all(_unseen(each, trace) for each in registrations):
         return "inconclusive"
     return "fail"
 
 
-def _unseen(registration: Registration) -> bool:
-    """True when it may have gone on in ESP that nobody could open."""
-    return registration.outcome is Outcome.CHALLENGE_UNANSWERED and any(
-        sa.packets and not sa.icv_ok for sa in registration.sas
+#: Seconds after the last message of a registration without which a trace has not waited for the next one.
+PATIENCE = 2.0
+
+
+def _unseen(registration: Registration, trace: Trace) -> bool:
+    """True when it may have gone on where the trace does not show it: in ESP that nobody could open or that was not
+    captured, though the core goes on with it; or after the trace's end."""
+    if registration.outcome not in (Outcome.CHALLENGE_UNANSWERED, Outcome.NO_ANSWER):
+        return False
+    last = registration.records[-1]
+    if trace.records[-1].time - last.time < PATIENCE and len(registration.requests) == 1:
+        return not any(trace.is_retransmission(each) for each in registration.records if isinstance(each, SipRecord))
+    if registration.outcome is Outcome.NO_ANSWER:
+        return False
+    packets = [sa for sa in registration.sas if sa.packets]
+    if any(not sa.icv_ok for sa in packets):
+        return True
+    asked = registration.requests[-1].message.get("CSeq")
+    later = (
+        each
+        for each in trace.sip(method="REGISTER", call_id=registration.call_id, request=True)
+        if each.time > last.time and each.message.get("CSeq") != asked
     )
+    return not packets and next(later, None) is not None
 
 
 def find_registrations(trace: Trace) -> list[Registration]:

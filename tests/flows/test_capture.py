@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from imslab.ipsec.packet import ESP, parse_ip
 from imslab.lab import EPOCH
 from imslab.report.summary import summarise
 from imslab.rules.judge import judge
@@ -189,3 +190,18 @@ class TestPartOfIt:
         for place in range(0, len(packets), 19):
             for part in (packets[place:], packets[:place]):
                 assert self.blamed(part, done.lab.keys) == set()
+
+
+def test_a_capture_taken_with_a_filter_that_leaves_esp_out_is_no_failure() -> None:
+    """`tcpdump port 5060`: Gm ends with the 401, while Mw shows that the UE went on."""
+    recording = job().lab.recording
+    clear = [packet for packet in recorded_packets(recording, EPOCH) if parse_ip(packet.octets).protocol != ESP]
+    trace = dissect(clear)
+    assert {each.outcome for each in trace.registrations} == {Outcome.CHALLENGE_UNANSWERED}
+    assert verdict(trace) == "inconclusive"
+
+
+def test_a_capture_that_ends_in_the_middle_is_no_failure() -> None:
+    recording = job().lab.recording
+    beginning = list(recorded_packets(recording, EPOCH))[:20]
+    assert verdict(dissect(beginning)) == "inconclusive"

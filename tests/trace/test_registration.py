@@ -11,8 +11,10 @@ from imslab.aka.vector import make_auts
 from imslab.core.flow import Endpoint
 from imslab.diameter.avp import Avp
 from imslab.trace.keys import KeyRing
+from imslab.trace.model import NodeRecord, Role
 from imslab.trace.registration import Autn, Outcome, Response, verdict
 from imslab.trace.registration import Registration as Found
+from imslab.trace.trace import Trace
 from tests.trace.wire import (
     HSS,
     ICSCF,
@@ -166,7 +168,9 @@ def test_a_challenge_that_nobody_answers() -> None:
         Response.ABSENT,
     )
     assert [sa.packets for sa in found.sas] == [0, 0, 0, 0]
-    assert verdict(flow.wire.trace()) == "fail"
+    assert verdict(flow.wire.trace()) == "inconclusive", "the trace ends before the UE can have answered"
+    later = NodeRecord(time=flow.wire.trace().records[-1].time + 10, node="x", role=Role.UNKNOWN, kind="x", text="x")
+    assert verdict(Trace([*flow.wire.trace().records, later])) == "fail"
 
 
 def test_what_may_have_gone_on_in_closed_esp_is_inconclusive() -> None:
