@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from imslab.core import effects as fx
 from imslab.core import events as ev
 from imslab.core.entropy import Entropy, token
-from imslab.core.errors import PeerError
+from imslab.core.errors import LocalError, PeerError
 from imslab.core.flow import Endpoint, Flow, Transport, canonical_host
 from imslab.roles.faults import Faults
 from imslab.sip.fields.via import Via
@@ -481,6 +481,13 @@ class SipNode:
             then(txn, response, arrival)
         except PeerError as error:  # other transactions may have ended at the same moment
             self.emit("peer-error", str(error))
+
+
+def argument(arguments: Mapping[str, Any], name: str) -> str:
+    """An argument that a command cannot do without. Raises LocalError where it is missing."""
+    if name not in arguments:
+        raise LocalError(f"the command needs an argument {name!r}")
+    return str(arguments[name])
 
 
 def request_fault(request: Request) -> PeerError | None:

@@ -46,6 +46,7 @@ from imslab.diameter.dictionary import make
 from imslab.diameter.message import DiameterMessage
 from imslab.diameter.message import answer as answer_to
 from imslab.diameter.userdata import parse_userdata
+from imslab.roles.base import argument
 from imslab.roles.cx_client import Trouble
 from imslab.roles.regevent import Gone
 from imslab.roles.registrar import Binding, Identity, Registration, identities_of, same_contact, same_device
@@ -104,9 +105,10 @@ class Bindings(Sessions):
         event = arguments.get("event", "deactivated")
         if event not in ("deactivated", "rejected"):
             raise LocalError(f"deregister: event {event!r}, expected deactivated or rejected")
-        registration = self.registrar.find(Uri.parse(str(arguments["impu"])).aor)
+        impu = argument(arguments, "impu")
+        registration = self.registrar.find(Uri.parse(impu).aor)
         if registration is None:
-            self.emit("unknown-user", f"{arguments['impu']} is not registered")
+            self.emit("unknown-user", f"{impu} is not registered")
         elif name == "deregister":
             gone = [Gone(binding, event) for binding in registration.bindings]
             self._remove(registration, gone, ServerAssignmentType.ADMINISTRATIVE_DEREGISTRATION)

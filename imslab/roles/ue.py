@@ -36,6 +36,7 @@ from imslab.core import effects as fx
 from imslab.core import events as ev
 from imslab.core.entropy import Entropy
 from imslab.core.flow import Endpoint, Transport
+from imslab.roles.base import argument
 from imslab.roles.ue_calls import Calls
 from imslab.roles.ue_config import UeConfig as UeConfig
 from imslab.roles.ue_credentials import empty_credentials
@@ -266,13 +267,13 @@ class Ue(UeProcedure):
             case "deregister":
                 done = self.step(Input.DEREGISTER)
             case "move":
-                done = self._move(str(arguments["host"]))
+                done = self._move(argument(arguments, "host"))
             case "subscribe":
                 done = self.subscription.start()
             case "message":
-                done = self._message(str(arguments["to"]), str(arguments["text"]))
+                done = self._message(argument(arguments, "to"), argument(arguments, "text"))
             case "call":
-                done = self.calls.call(str(arguments["to"]))
+                done = self.calls.call(argument(arguments, "to"))
             case "hangup":
                 done = self.calls.hang_up()
             case "cancel":

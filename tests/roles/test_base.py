@@ -10,9 +10,9 @@ import pytest
 from imslab.core import effects as fx
 from imslab.core import events as ev
 from imslab.core.entropy import SeededEntropy
-from imslab.core.errors import PeerError
+from imslab.core.errors import LocalError, PeerError
 from imslab.core.flow import Endpoint, Flow, Transport
-from imslab.roles.base import LARGEST_DATAGRAM, SipNode, mark_source, request_fault, warning
+from imslab.roles.base import LARGEST_DATAGRAM, SipNode, argument, mark_source, request_fault, warning
 from imslab.roles.faults import FAULTS, Alter, Faults, declare
 from imslab.sip.message import Message, Request, Response, response_to
 from imslab.sip.parser import parse
@@ -637,3 +637,9 @@ def test_names() -> None:
     box.handle(ev.Resolved("nobody.example.org", ()), 0.0)
     assert found[-1] is None
     box.handle(ev.Resolved("unasked.example.org", ()), 0.0)
+
+
+def test_a_command_without_its_argument_is_our_caller_s_mistake() -> None:
+    assert argument({"to": "sip:a@b"}, "to") == "sip:a@b"
+    with pytest.raises(LocalError, match="needs an argument 'to'"):
+        argument({}, "to")
