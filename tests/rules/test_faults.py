@@ -160,7 +160,7 @@ SILENT: dict[str, str] = {
     "ue-short-lifetime": f"{_UNSEEN}; a REGISTER in clear is allowed at any time (33.203 7.4.0)",
     "ue-stays-away": _NOT_HERE,
     "ue-writes-path": f"{_REPLACED} pcscf-believes-path",
-    "pcscf-answers-tcp-anew": "33.203 7.1 does not demand that a connection be used again",
+    "pcscf-answers-tcp-anew": "right where the connection was closed (RFC 3261 18.2.2), which no message shows",
     "pcscf-drops-old-set": f"{_UNSEEN}; the UE speaks in the new set already",
     "pcscf-drops-on-failure": _NOT_HERE,
     "pcscf-keeps-older-sets": f"{_UNSEEN}; nobody uses these any more",

@@ -235,6 +235,25 @@ def test_a_fresh_attempt_on_the_same_call_is_another_registration() -> None:
     assert [each.outcome for each in found] == [Outcome.CHALLENGE_UNANSWERED] * 2
 
 
+@pytest.mark.parametrize("wait", [40.0, 4.0])
+def test_a_request_that_was_challenged_twice(wait: float) -> None:
+    """The first 401 is lost; whoever has forgotten it sends another one. The answer names that one."""
+    wire = Wire()
+    wire.udp(UE, PCSCF, request("REGISTER", 'Authorization: Digest nonce="",response=""'))
+    for number in (1, 2):
+        challenge = f'WWW-Authenticate: Digest realm="{REALM}",nonce="n{number}",algorithm=MD5'
+        wire.udp(PCSCF, UE, response(401, "Unauthorized", "REGISTER", challenge))
+        wire.now += wait
+    wire.udp(UE, PCSCF, request("REGISTER", 'Authorization: Digest nonce="n2",response="r"', cseq=2))
+    wire.udp(PCSCF, UE, response(200, "OK", "REGISTER", cseq=2))
+    trace = wire.trace()
+    (found,) = trace.registrations
+    assert (len(found.requests), found.outcome) == (2, Outcome.REGISTERED)
+    assert [each.message.www_authenticate[0].nonce for each in found.challenges] == ["n2"]
+    # a server that still knows its first answer should have sent that one again
+    assert trace.is_retransmission(trace.sip(status=401)[1]) is (wait < 32)
+
+
 def test_interval_too_brief_goes_on() -> None:
     wire = Wire()
     wire.udp(UE, PCSCF, request("REGISTER"))
