@@ -264,13 +264,17 @@ def _trace(files: Sequence[str], keys: Keys) -> Trace:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Without Python's cycle collector: a trace is many objects and no cycles, and it would look at them for ever."""
+    """Without Python's cycle collector: a trace is many objects that all stay, and it would look at them for ever.
+
+    What was made here is kept from it for good, or else the end of the process would take as long as the judging did.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_on:
+            gc.freeze()
             gc.enable()
 
 

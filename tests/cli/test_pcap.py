@@ -343,5 +343,14 @@ def test_verify_imports_no_more_than_it_needs(good: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code, good], capture_output=True, check=False).returncode == 0
 
 
+def test_the_collector_is_on_again_afterwards_and_leaves_the_trace_alone(good: Path) -> None:
+    code = (
+        "import gc, sys; from imslab.cli.main import main; main(['pcap', 'verify', sys.argv[1]]);"
+        "from imslab.trace.model import SipRecord;"
+        "sys.exit(not gc.isenabled() or any(isinstance(each, SipRecord) for each in gc.get_objects()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, good], capture_output=True, check=False).returncode == 0
+
+
 def test_in_memory_captures_are_streams_too() -> None:
     assert list(read(io.BytesIO(gzip.compress(b"\xd4\xc3\xb2\xa1" + bytes(20))))) == []
