@@ -532,13 +532,26 @@ def whole_set_goes(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
         return
     if lifetime(newest.final.message):  # another contact stays
         return
-    left = [
-        shown(each.aor)
-        for each in notice.info.registrations
-        if each.state == "active" and aor_of_text(each.aor) in known[1]
-    ]
-    if left:
-        yield Wrong(f"{', '.join(left)} still active after the de-registration of the set", record, newest.final)
+    left = [each.aor for each in notice.info.registrations if each.state == "active"]
+    left = [each for each in left if aor_of_text(each) in known[1]]
+    if left and not _is_outdated(notice, left):
+        yield Wrong(
+            f"{', '.join(shown(each) for each in left)} still active after the de-registration of the set",
+            record,
+            newest.final,
+        )
+
+
+def _is_outdated(notice: Notice, left: list[str]) -> bool:
+    """True when the next document takes all of it back at once: this one had been waiting for its connection."""
+    assert notice.subscription is not None
+    later = notice.subscription.notices
+    later = later[later.index(notice) + 1 :][:1]
+    for each in later:
+        soon = each.record.time - notice.record.time < OVERTAKING
+        if soon and each.info is not None and each.info.state == "full":
+            return not any(one.state == "active" and one.aor in left for one in each.info.registrations)
+    return False
 
 
 #: 24.229 5.4.1.5: what the contacts of a NOTIFY say after an RTR.

@@ -21,6 +21,8 @@ from imslab.trace.trace import Trace, status_of
 SUBSCRIPTION = 600_000
 #: Who has not subscribed after so many seconds, does not: timer F, and then some.
 PROMPTLY = 60.0
+#: For how long a request to the UE is repeated: 64*T1 of 24.229 7.7, seconds.
+LATE = 128.0
 #: How many registrations back an outdated Service-Route is recognised.
 _REMEMBERED = 8
 
@@ -175,12 +177,21 @@ def registration_is_followed_by_subscription(registration: Registration, trace: 
     # who re-registers has subscribed before; and what cannot be opened may be the SUBSCRIBE
     if gm.is_clear(final) or not gm.is_initial(registration.requests[0]):
         return
-    if agreement.ue in trace.derived(_closed_hosts):
+    # nor is there any telling whether a UE that says no more has got its 200
+    if agreement.ue in trace.derived(_closed_hosts) or trace.derived(_last_words).get(agreement.ue, (0.0, 0)) < order(
+        final
+    ):
         return
     if min(agreement.ends, trace.records[-1].time) - final.time < PROMPTLY:
         return
     if order(final) > trace.derived(_last_subscriptions).get(agreement.ue, (0.0, 0)):
         yield Wrong(f"no SUBSCRIBE for reg within {PROMPTLY:.0f} s of the 200", final)
+
+
+def _last_words(trace: Trace) -> dict[str, tuple[float, int]]:
+    """When each UE said something new on Gm last."""
+    said = trace.sip(hop=Hop.GM, sender=Role.UE)
+    return {record.src.host: order(record) for record in said if not trace.is_retransmission(record)}
 
 
 def _closed_hosts(trace: Trace) -> set[str]:
@@ -221,8 +232,22 @@ def notifications_are_taken(record: SipRecord, trace: Trace) -> Iterator[Wrong]:
     granted = trace.derived(_dialogs).get((request.message.get("Call-ID") or "", _tag(request.message)))
     if granted is None or _from_tag(request.message) != _tag(granted.message):
         return  # a notifier that the UE does not know: 481 is right (RFC 6665 4.1.3)
+    if status_of(record) == 500 and _is_overtaken(request, trace):
+        return  # RFC 3261 12.2.2
     if event is not None and event.package == "reg":
         yield Wrong(f"{what(record)}, though the UE subscribed", record, request, granted)
+
+
+def _is_overtaken(request: SipRecord, trace: Trace) -> bool:
+    """True when a later request of the same dialog may have come first."""
+    number = quiet(lambda: request.message.cseq.number)
+    call_id = request.message.get("Call-ID") or ""
+    for each in trace.sip(method="NOTIFY", request=True, hop=Hop.GM, receiver=Role.UE):
+        if each.message.get("Call-ID") == call_id and each.time < request.time + LATE:
+            other = quiet(lambda e=each: e.message.cseq.number)  # type: ignore[misc]
+            if number is not None and other is not None and other > number:
+                return True
+    return False
 
 
 def _dialogs(trace: Trace) -> dict[tuple[str, str | None], SipRecord]:

@@ -327,6 +327,23 @@ UNKIND = {
 }
 
 
+STORM = {"gm": {"loss": 0.25}, "mw": {"loss": 0.15}, "cx": {"loss": 0.1}}
+#: Story, seed, transport: runs in such a network in which somebody was blamed once, and wrongly.
+ONCE_MISJUDGED = [
+    ("expiry", 9, "auto"),  # a UE that never got its 200 does not subscribe
+    ("set-of-three", 10, "udp"),  # a NOTIFY that had waited for its connection says what was true before
+    ("talk", 10, "udp"),  # a NOTIFY that was overtaken is answered 500
+    ("unchallenged", 14, "tcp"),
+]
+
+
+@pytest.mark.parametrize(("story", "seed", "transport"), ONCE_MISJUDGED)
+def test_a_sane_lab_in_a_storm(story: str, seed: int, transport: str) -> None:
+    here = STORIES[story].play(links=STORM, seed=seed, ue__transport=transport, ip=6 if seed % 2 else 4)
+    told = {"TRN-02"} if transport == "udp" else set()
+    assert {each.rule for each in here.findings} == told
+
+
 @pytest.mark.parametrize("seed", [1, 2, 7])  # in 1 and 7 a REGISTER is repeated until it is challenged anew
 @pytest.mark.parametrize("story", ["talk", "leaving-a-call"])
 @pytest.mark.parametrize("links", UNKIND)
