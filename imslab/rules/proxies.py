@@ -53,6 +53,10 @@ class _Passed:
         if not set(mine) & set(its) - {""}:
             return None
         more, fewer = (its, mine) if len(its) > len(mine) else (mine, its)
+        if len(more) > len(fewer) and fewer[0] not in more:
+            # A REGISTER that the P-CSCF sent anew, after a long silence, bears another branch of it below: this is the
+            # same request in another sending, whose own arrival the capture shows elsewhere or not at all.
+            return None
         between = set(more[1 : len(more) - len(fewer)])
         # From one UE to another it went round through the core, and back through the same P-CSCF: a capture of Gm
         # alone shows its two ends and nobody who passed it on from the one to the other.

@@ -366,3 +366,9 @@ def main(arguments: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
+
+
+def test_a_sane_lab_whose_register_goes_twice_through_the_i_cscf() -> None:
+    """The P-CSCF sends the REGISTER anew, with a new Path and branch; the I-CSCF passes on what it got (MW-08)."""
+    worst = {"loss": 0.3}
+    assert STORIES["job"].play(links={"gm": worst, "mw": worst, "cx": worst}, seed=8).findings == []
