@@ -13,7 +13,6 @@ from imslab.diameter.avp import DiameterError
 from imslab.diameter.codes import CxResult, ReasonCode, ResultCode, UserAuthorizationType, UserDataAlreadyAvailable
 from imslab.diameter.codes import ServerAssignmentType as Sat
 from imslab.diameter.cx import (
-    COMMANDS,
     MAR,
     PPR,
     RTR,
@@ -23,7 +22,6 @@ from imslab.diameter.cx import (
     LocationInfoAnswer,
     RegistrationTerminationRequest,
 )
-from imslab.diameter.dictionary import APPLICATION_CX
 from imslab.diameter.userdata import parse_userdata
 from imslab.rules.attempts import attempts_of
 from imslab.rules.clauses import Basis, Level, Wrong, on_diameter
@@ -479,42 +477,21 @@ def broken_profile_is_refused(record: DiameterRecord, trace: Trace) -> Iterator[
 # --- questions -------------------------------------------------------------------------------------------------------
 
 
-class _Faults:
-    """What is wrong with each Cx request by its grammar; each looked at once."""
-
-    __slots__ = ("_known",)
-
-    def __init__(self, trace: Trace) -> None:
-        self._known: dict[DiameterRecord, DiameterError | None] = {}
-
-    def of(self, record: DiameterRecord) -> DiameterError | None:
-        """The first thing that is wrong; None when nothing is, and for what is no Cx request."""
-        if record not in self._known:
-            self._known[record] = self._find(record)
-        return self._known[record]
-
-    @staticmethod
-    def _find(record: DiameterRecord) -> DiameterError | None:
-        cls = COMMANDS.get((record.message.command, True))
-        if cls is None or not record.message.request or record.message.application != APPLICATION_CX:
-            return None
-        try:
-            cls.from_message(record.message)
-        except DiameterError as error:
-            return error
-        return None
-
-
 def fault_of(record: DiameterRecord, trace: Trace) -> DiameterError | None:
     """What a Cx request lacks, or has wrong, by its grammar; None when nothing. Strange AVPs are HSS-32's affair."""
-    found = trace.derived(_Faults).of(record)
+    found = _grammar_fault(record, trace)
     return None if found is None or found.result_code == ResultCode.AVP_UNSUPPORTED else found
 
 
 def _strange(record: DiameterRecord, trace: Trace) -> DiameterError | None:
     """What says that a question has an AVP with the M bit that nobody knows; None when it has none."""
-    found = trace.derived(_Faults).of(record)
+    found = _grammar_fault(record, trace)
     return found if found is not None and found.result_code == ResultCode.AVP_UNSUPPORTED else None
+
+
+def _grammar_fault(record: DiameterRecord, trace: Trace) -> DiameterError | None:
+    exchange = exchanges_of(trace).of(record)
+    return None if exchange is None or exchange.request is not record else exchange.fault
 
 
 @on_diameter("HSS-33", "29.228 6.3; 29.229 6.1.7, 6.3.9", role=Role.SCSCF, name="MAR")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 from imslab.aka.algorithm import AkaAlgorithm
 from imslab.aka.vector import open_autn
 from imslab.core.errors import PeerError
+from imslab.diameter.avp import DiameterError
 from imslab.diameter.cx import (
     COMMANDS,
     PPR,
@@ -44,7 +45,7 @@ class Exchange:
     """One Cx question and its answer.
 
     asked, answered: the two read, None where they cannot be, or where there is no answer. impi: of the question, "" if
-    it names none. impus: the addresses-of-record that it names.
+    it names none. impus: the addresses-of-record that it names. fault: what is wrong with the question by its grammar.
     """
 
     request: DiameterRecord
@@ -53,6 +54,7 @@ class Exchange:
     answered: CxAnswer | None
     impi: str
     impus: list[str]
+    fault: DiameterError | None
 
     @property
     def command(self) -> int:
@@ -150,11 +152,13 @@ class Exchanges:
 
     def _add(self, record: DiameterRecord) -> None:
         answer = self.trace.answer_to(record)
-        asked, answered = cast("CxRequest | None", _read(record)), cast("CxAnswer | None", _read(answer))
+        asked, fault = _read_question(record)
+        answered = cast("CxAnswer | None", None if answer is None else _read(answer))
         impi = getattr(asked, "user_name", None) or ""
         found = getattr(asked, "public_identities", None)
         texts = [getattr(asked, "public_identity", None)] if found is None else found
-        exchange = Exchange(record, answer, asked, answered, impi, [aor_of_text(text) for text in texts if text])
+        impus = [aor_of_text(text) for text in texts if text]
+        exchange = Exchange(record, answer, asked, answered, impi, impus, fault)
         self.all.append(exchange)
         self._by_record[record] = exchange
         if answer is not None:
@@ -296,9 +300,15 @@ def aor_of_text(text: str) -> str:
         return text
 
 
-def _read(record: DiameterRecord | None) -> Any:
-    if record is None:
-        return None
+def _read_question(record: DiameterRecord) -> tuple[CxRequest | None, DiameterError | None]:
+    cls = COMMANDS[record.message.command, True]
+    try:
+        return cast("CxRequest", cls.from_message(record.message)), None
+    except DiameterError as fault:
+        return cast("CxRequest | None", _read(record)), fault
+
+
+def _read(record: DiameterRecord) -> Any:
     cls = COMMANDS[record.message.command, record.message.request]
     try:
         return cls.from_avps(record.message.avps, strict=False)

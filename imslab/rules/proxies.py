@@ -25,6 +25,10 @@ _PROXIES = (Role.PCSCF, Role.ICSCF, Role.SCSCF)
 
 
 def _branches(message: Message) -> list[str]:
+    return message.derived(_read_branches)
+
+
+def _read_branches(message: Message) -> list[str]:
     return [each.branch or "" for each in quiet(lambda: message.via) or ()]
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar, overload
 
 from imslab.core.errors import LocalError, PeerError
+
+T = TypeVar("T")
 
 #: The characters of a token, for use inside a regular expression's brackets.
 TOKEN_CHARS = r"A-Za-z0-9.!%*_+`'~\-"
@@ -180,6 +183,14 @@ class Params(Mapping[str, str | None]):
 
     def __getitem__(self, name: str) -> str | None:
         return self._index[name.lower()]
+
+    @overload
+    def get(self, name: str, /) -> str | None: ...
+    @overload
+    def get(self, name: str, /, default: str | T | None) -> str | T | None: ...
+    def get(self, name: str, /, default: str | T | None = None) -> str | T | None:
+        """The value as written; the default where the name is missing."""
+        return self._index.get(name.lower(), default)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._index

@@ -114,7 +114,7 @@ def _join_folded(lines: list[str]) -> list[str]:
 
 
 def _value(line: str) -> str:
-    value = line[line.index(":") + 1 :]
+    value = line.partition(":")[2]
     if "\r" in value:
         # RFC 3261 7.3.1: a fold means a single space.
         value = _FOLD.sub(" ", value)
@@ -164,11 +164,10 @@ class HeaderRows:
     def _of_key(self, key: str) -> list[str]:
         """The values of all rows of this key."""
         keys, lines = self._keys, self._lines
-        count = keys.count(key)
-        if count == 1:
-            return [_value(lines[keys.index(key)])]
-        if not count:
+        if key not in keys:
             return []
+        if keys.count(key) == 1:
+            return [_value(lines[keys.index(key)])]
         return [_value(line) for other, line in zip(keys, lines, strict=True) if other == key]
 
     def _touch(self, key: str) -> None:
@@ -183,8 +182,9 @@ class HeaderRows:
 
     def get(self, name: str) -> str | None:
         """The value of the first row of this name; None if there is none."""
-        key = key_of(name)
-        return _value(self._lines[self._keys.index(key)]) if key in self._keys else None
+        key = _KEYS.get(name) or key_of(name)
+        keys = self._keys
+        return _value(self._lines[keys.index(key)]) if key in keys else None
 
     def rows(self, name: str) -> list[str]:
         """The values of all rows of this name."""
@@ -196,12 +196,12 @@ class HeaderRows:
         Not for headers whose rows are one value each (Authorization, WWW-Authenticate, Date, …).
         Raises PeerError for a quote or an angle bracket that is never closed.
         """
-        rows = self._of_key(key_of(name))
+        rows = self._of_key(_KEYS.get(name) or key_of(name))
         return split_list(rows[0]) if len(rows) == 1 else [piece for row in rows for piece in split_list(row)]
 
     def has(self, name: str) -> bool:
         """True if there is a row of this name."""
-        return key_of(name) in self._keys
+        return (_KEYS.get(name) or key_of(name)) in self._keys
 
     def add(self, name: str, value: str) -> None:
         """Append a row. Raises LocalError (see `make_line`)."""

@@ -17,7 +17,6 @@ from imslab.core.sa import Sa
 from imslab.ipsec.esp import Inspected, Opener
 from imslab.ipsec.sa import COMBINATIONS
 from imslab.sip.fields.security import SecurityMechanism
-from imslab.sip.grammar import Params
 from imslab.trace.keys import ANYWHERE, KeyRing, SessionKeys
 from imslab.trace.model import SaSetView, SaView
 
@@ -47,21 +46,20 @@ class Side(NamedTuple):
 
 def read_side(mechanism: SecurityMechanism) -> Side:
     """The mechanism's values, without an error for those that are missing or malformed."""
-    written = mechanism.params
-    pairs = written.items_written if isinstance(written, Params) else written.items()
-    values = {name.lower(): value.strip().lower() for name, value in pairs if value}
+    value = mechanism.params.get
     return Side(
-        _number(values.get("spi-c"), 0xFFFFFFFF),
-        _number(values.get("spi-s"), 0xFFFFFFFF),
-        _number(values.get("port-c"), 0xFFFF),
-        _number(values.get("port-s"), 0xFFFF),
-        values.get("alg", ""),
-        values.get("ealg") or "null",
+        _number(value("spi-c"), 0xFFFFFFFF),
+        _number(value("spi-s"), 0xFFFFFFFF),
+        _number(value("port-c"), 0xFFFF),
+        _number(value("port-s"), 0xFFFF),
+        (value("alg") or "").strip().lower(),
+        (value("ealg") or "").strip().lower() or "null",
     )
 
 
 def _number(text: str | None, limit: int) -> int:
-    if text is None or not text.isascii() or not text.isdigit() or len(text) >= 20:
+    text = (text or "").strip()
+    if not text.isascii() or not text.isdigit() or len(text) >= 20:
         return 0
     number = int(text)
     return number if number <= limit else 0

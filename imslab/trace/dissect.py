@@ -149,14 +149,13 @@ class Dissector:
     def feed(self, packet: Packet) -> None:
         """One more packet."""
         self._packets += 1
-        octets = packet.octets
-        if len(octets) < packet.original_length:
+        number, time, point, linktype, octets, original_length, _, _ = packet
+        if len(octets) < original_length:
             self._cut_off += 1
-        found = link(packet.linktype, octets)
+        found = link(linktype, octets)
         if found is None:
             return
         offset, label = found
-        point = packet.point
         if label:
             known = self._points.get((point, label))
             if known is None:
@@ -164,9 +163,8 @@ class Dissector:
                     self._points.clear()
                 known = self._points[point, label] = f"{point}{label}".strip()
             point = known
-        time = packet.time
-        where: _Where = _new(_Where, (time, (packet.number,), point, is_cooked(packet.linktype), None, None))
-        self._ip(octets[offset:] if offset else octets, where, 0)
+        where: _Where = _new(_Where, (time, (number,), point, is_cooked(linktype), None, None))
+        self._ip(octets, offset, where, 0)
 
     def add(self, record: Record) -> None:
         """A record that was not in a packet: what a simulated node did."""
@@ -174,19 +172,20 @@ class Dissector:
 
     # --- IP ---
 
-    def _ip(self, octets: bytes, where: _Where, depth: int) -> None:
-        if len(octets) >= 20 and octets[0] >> 4 == 4:
-            first, total, ident, fragment, protocol, src, dst = _IPV4_FIELDS(octets)
+    def _ip(self, octets: bytes, at: int, where: _Where, depth: int) -> None:
+        size = len(octets) - at
+        if size >= 20 and octets[at] >> 4 == 4:
+            first, total, ident, fragment, protocol, src, dst = _IPV4_FIELDS(octets, at)
             if not fragment & 0x3FFF:
                 header = (first & 15) * 4
                 # a length of 0 is that of a segment which the network card was to cut
-                end = total or len(octets)
-                if header < 20 or end < header or end > len(octets):
+                end = total or size
+                if header < 20 or end < header or end > size:
                     return
-                self._payload(protocol, octets[header:end], src, dst, ident, where, depth)
+                self._payload(protocol, octets[at + header : at + end], src, dst, ident, where, depth)
                 return
         try:
-            packet = parse_ip(octets)
+            packet = parse_ip(octets[at:])
             if packet.is_fragment:
                 whole, where = self._fragment(packet, where)
                 if whole is None:
@@ -226,7 +225,7 @@ class Dissector:
         elif protocol == ESP:
             self._esp_packet(payload, src, dst, ident, where, depth)
         elif protocol in (_IPIP, _IPV6) and depth < MAX_DEPTH:
-            self._ip(payload, where, depth + 1)
+            self._ip(payload, 0, where, depth + 1)
 
     def _see(self, src: bytes, dst: bytes, ident: int, content: tuple[object, ...], where: _Where) -> Sighting | None:
         """The packet, or None when it is a copy. Inside ESP the packet around it has been looked at."""
@@ -257,30 +256,21 @@ class Dissector:
             tunnel = gtp(data)
             if tunnel is not None and depth < MAX_DEPTH:
                 teid, start = tunnel
-                point = tunnel_point(where.point, unpack_host(src), unpack_host(dst), teid)
-                self._ip(data[start:], where._replace(point=point), depth + 1)
+                time, frames, point, cooked, sighting, esp = where
+                point = tunnel_point(point, src, dst, teid)
+                self._ip(data, start, _new(_Where, (time, frames, point, cooked, sighting, esp)), depth + 1)
             return
         # RFC 3948 2.2: four zero octets mark IKE, a single 0xff octet a keep-alive
         if NAT_PORT in (src_port, dst_port) and len(data) > 8 and data[:4] != b"\0\0\0\0":
             self._esp_packet(data, src, dst, ident, where, depth)
             return
-        sip = looks_like_sip(data)
-        if not sip and not self._is_broken_sip(data, src_port, dst_port):
+        if not looks_like_sip(data) and (dst_port != _SIP_PORT or not _is_broken_sip(data, src_port)):
             return
         sighting = self._see(src, dst, ident, (payload[:6], data), where)
         if sighting is None:
             return
         ends = self._endpoint(src, src_port), self._endpoint(dst, dst_port)
         self._sip(data, *ends, Transport.UDP, (sighting,))
-
-    @staticmethod
-    def _is_broken_sip(data: bytes, src_port: int, dst_port: int) -> bool:
-        """True for a datagram at the SIP port that is neither SIP nor a keep-alive (CRLF, zeros, STUN)."""
-        if dst_port != _SIP_PORT or src_port in (53, 123):
-            return False
-        if not data.strip(b"\r\n\0 ") or len(data) < 8:
-            return False
-        return data[0] > 3 and b"\n" in data  # STUN begins with two zero bits; and a text has lines
 
     # --- TCP ---
 
@@ -447,7 +437,9 @@ class Dissector:
             sequence=sequence,
         )
         self._keep(record, (sighting,))
-        closed = _Closed(packet, src, dst, sighting, record, where._replace(sighting=sighting, esp=record), depth)
+        time, frames, point, cooked, _, _ = where
+        inside: _Where = _new(_Where, (time, frames, point, cooked, sighting, record))
+        closed: _Closed = _new(_Closed, (packet, src, dst, sighting, record, inside, depth))
         if not self._open(closed):
             self._close(closed)
 
@@ -589,6 +581,15 @@ class Dissector:
             view.icv_bad += times * (record.icv is Icv.BAD)
             view.replayed += times * record.replayed
         return views
+
+
+def _is_broken_sip(data: bytes, src_port: int) -> bool:
+    """True for a datagram to the SIP port that is neither SIP nor a keep-alive (CRLF, zeros, STUN)."""
+    if src_port in (53, 123):
+        return False
+    if not data.strip(b"\r\n\0 ") or len(data) < 8:
+        return False
+    return data[0] > 3 and b"\n" in data  # STUN begins with two zero bits; and a text has lines
 
 
 def dissect(packets: Iterable[Packet], keys: KeyRing | None = None) -> Trace:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from struct import Struct
 
+from imslab.core.flow import unpack_host
 from imslab.trace.pcap import (
     LINKTYPE_ETHERNET,
     LINKTYPE_IPV4,
@@ -26,6 +27,9 @@ _VLANS = frozenset((0x8100, 0x88A8, 0x9100, 0x9200))
 #: A stack of more tags than this is none.
 _MAX_VLANS = 4
 
+#: 12, 14: raw IP as some BSDs number it.
+_RAW = frozenset((LINKTYPE_RAW, LINKTYPE_IPV4, LINKTYPE_IPV6, 12, 14))
+
 _TYPE = Struct("!H").unpack_from
 _SLL2 = Struct("!HHIHBB").unpack_from
 
@@ -41,7 +45,11 @@ def link(linktype: int, octets: bytes) -> tuple[int, str] | None:
     """Where the IP packet begins in a frame, and the label of its capture point; None when it holds no IP packet."""
     size = len(octets)
     if linktype == LINKTYPE_ETHERNET:
+        if octets[12:14] == b"\x08\0" and size > 14:
+            return 14, ""
         return _tagged(octets, 12, "") if size > 14 else None
+    if linktype in _RAW:
+        return (0, "") if size else None
     if linktype == LINKTYPE_LINUX_SLL:
         # the first two octets: 0 to this host, 1 broadcast, 2 multicast, 3 between others, 4 sent by this host
         return _tagged(octets, 14, " out" if octets[1] == 4 else " in") if size > 16 else None
@@ -56,8 +64,6 @@ def link(linktype: int, octets: bytes) -> tuple[int, str] | None:
     if linktype in (LINKTYPE_NULL, LINKTYPE_LOOP):
         # four octets of address family, in some host's byte order; the IP version says the same
         return (4, "") if size > 4 else None
-    if linktype in (LINKTYPE_RAW, LINKTYPE_IPV4, LINKTYPE_IPV6, 12, 14):  # 12, 14: raw IP as some BSDs number it
-        return (0, "") if size else None
     return None
 
 
@@ -122,6 +128,6 @@ def gtp(data: bytes) -> tuple[int, int] | None:
 
 
 @lru_cache(maxsize=4096)
-def tunnel_point(point: str, src: str, dst: str, teid: int) -> str:
-    """The capture point inside a tunnel."""
-    return f"{point} GTP {src}>{dst} 0x{teid:08x}"
+def tunnel_point(point: str, src: bytes, dst: bytes, teid: int) -> str:
+    """The capture point inside a tunnel. src, dst: packed hosts."""
+    return f"{point} GTP {unpack_host(src)}>{unpack_host(dst)} 0x{teid:08x}"

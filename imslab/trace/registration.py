@@ -99,7 +99,20 @@ class Registration:
     finals: list[SipRecord | None] = field(default_factory=list)
     records: list[SipRecord | DiameterRecord] = field(default_factory=list)
     agreed: SaSetView | None = None
-    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def steps(self) -> list[Step]:
+        """Its messages on all hops, in order."""
+        return [
+            Step(
+                record.time,
+                record.frames[-1] if record.frames else None,
+                _who(record.sender, record.src),
+                _who(record.receiver, record.dst),
+                summary(record),
+            )
+            for record in self.records
+        ]
 
     @property
     def sas(self) -> list[SaView]:
@@ -380,23 +393,13 @@ def _check_response(trace: Trace, message: Message, credentials: _Params, impi: 
 
 
 def _collect(registration: Registration, cx: _CxIndex) -> None:
-    """Put the Cx messages about its user to its SIP messages, and write down the steps."""
+    """Put the Cx messages about its user to its SIP messages."""
     start = registration.records[0].time
     end = registration.records[-1].time
     records: list[SipRecord | DiameterRecord] = list(registration.records)
     records.extend(cx.about((registration.impi, registration.impu), start, end))
     records.sort(key=lambda each: (each.time, each.frames[-1:]))
     registration.records = records
-    registration.steps = [
-        Step(
-            record.time,
-            record.frames[-1] if record.frames else None,
-            _who(record.sender, record.src),
-            _who(record.receiver, record.dst),
-            summary(record),
-        )
-        for record in records
-    ]
 
 
 class _CxIndex:
@@ -472,6 +475,10 @@ def _asks_to_leave(message: Message) -> bool:
 
 
 def _challenge(message: Message) -> _Params | None:
+    return message.derived(_read_challenge)
+
+
+def _read_challenge(message: Message) -> _Params | None:
     try:
         found = [_params(each) for each in message.www_authenticate or message.proxy_authenticate]
     except PeerError:
@@ -482,6 +489,10 @@ def _challenge(message: Message) -> _Params | None:
 
 
 def _credentials(message: Message) -> _Params | None:
+    return message.derived(_read_credentials)
+
+
+def _read_credentials(message: Message) -> _Params | None:
     try:
         found = message.authorization or message.proxy_authorization
     except PeerError:

@@ -39,6 +39,8 @@ K = TypeVar("K")
 
 #: A SIP start line: status line, or request line with its version (RFC 3261 7.1, 7.2).
 _SIP_START = re.compile(rb"(?:SIP/2\.0 [1-6]\d\d[ \r]|[A-Z][A-Z]{1,31} [^\s]{1,1024} SIP/2\.0\r?\n)")
+_CAPITALS = frozenset(bytes((letter,)) for letter in range(ord("A"), ord("Z") + 1))
+_FIRST_OCTETS = _CAPITALS | {b"\x01"}
 #: What may still become one.
 _SIP_PREFIX = re.compile(rb"(?:S(?:I(?:P(?:/(?:2(?:\.(?:0(?: .{0,3})?)?)?)?)?)?)?|[A-Z]{1,32}(?: [^\r\n]*\r?)?)\Z")
 
@@ -51,7 +53,7 @@ _FIRST_3GPP, _LAST_3GPP = 16777216, 16777400
 
 def looks_like_sip(data: bytes) -> bool:
     """True for octets that begin with a SIP start line."""
-    return _SIP_START.match(data) is not None
+    return data[:1] in _CAPITALS and _SIP_START.match(data) is not None
 
 
 def looks_like_diameter(data: bytes) -> bool:
@@ -65,6 +67,12 @@ def looks_like_diameter(data: bytes) -> bool:
     return int.from_bytes(data[5:8], "big") in _COMMANDS and (
         application in _APPLICATIONS or _FIRST_3GPP <= application <= _LAST_3GPP
     )
+
+
+def begins_a_message(data: bytes) -> bool:
+    """True for octets that begin with a message of ours."""
+    # most packets are none, which their first octet tells
+    return data[:1] in _FIRST_OCTETS and (looks_like_sip(data) or looks_like_diameter(data))
 
 
 class Cut(NamedTuple):
@@ -106,10 +114,10 @@ class Streams(Generic[K]):
 
     def wants(self, key: K, flags: int, data: bytes) -> bool:
         """True when a segment could matter: `segment` need not see any other."""
-        if flags & SYN or looks_like_sip(data) or looks_like_diameter(data):
-            return True
         stream = self._streams.get(key)
-        return stream is not None and (stream.protocol != "" or bool(stream.waiting))
+        if stream is not None and (stream.protocol != "" or stream.waiting):
+            return True
+        return flags & SYN != 0 or begins_a_message(data)
 
     def segment(self, key: K, sequence: int, flags: int, data: bytes, sighting: Sighting, time: float) -> list[Cut]:
         """What a segment completes."""
@@ -126,7 +134,7 @@ class Streams(Generic[K]):
         if not data:
             return []
         cuts: list[Cut] = []
-        if stream.protocol == "" and (looks_like_sip(data) or looks_like_diameter(data)):
+        if stream.protocol == "" and begins_a_message(data):
             ahead = 0 if stream.next is None else sequence - stream.next & 0xFFFFFFFF
             if ahead < 0x80000000:  # not a late copy of what has been read
                 self._lose(stream)
@@ -213,7 +221,7 @@ class Streams(Generic[K]):
             stream.open[-1] = sighting
         if stream.framer is None:
             if stream.protocol == "":
-                if not looks_like_sip(data) and not looks_like_diameter(data):
+                if not begins_a_message(data):
                     stream.open.clear()
                     return
                 stream.protocol = None

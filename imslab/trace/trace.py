@@ -75,9 +75,11 @@ class Trace:
 
     def derived(self, make: Callable[[Trace], D]) -> D:
         """What `make` finds out about this trace; made once, when it is first asked for."""
-        if make not in self._derived:
-            self._derived[make] = make(self)
-        found: D = self._derived[make]
+        found: D
+        try:
+            found = self._derived[make]
+        except KeyError:
+            found = self._derived[make] = make(self)
         return found
 
     # --- records by kind ---
@@ -153,10 +155,9 @@ class Trace:
 
     def responses_to(self, record: SipRecord) -> list[SipRecord]:
         """The responses to a request on its own hop, in order: same top branch, same CSeq method (RFC 3261 17.1.3)."""
-        key = _transaction(record)
-        if key is None or not record.message.is_request:
+        if not record.message.is_request:
             return []
-        return [each for each in self._transactions.get(key, ()) if not each.message.is_request]
+        return [each for each in self._transaction_of.get(record, ()) if not each.message.is_request]
 
     def final_response(self, record: SipRecord) -> SipRecord | None:
         """The first final response to a request on its own hop."""
@@ -164,15 +165,15 @@ class Trace:
 
     def request_of(self, record: SipRecord) -> SipRecord | None:
         """The request that a response answers, on the same hop: the first one sent, not its retransmissions."""
-        key = _transaction(record)
-        if key is None or record.message.is_request:
-            return None
-        return next((each for each in self._transactions.get(key, ()) if each.message.is_request), None)
+        if not record.message.is_request:
+            for each in self._transaction_of.get(record, ()):
+                if each.message.is_request:
+                    return each
+        return None
 
     def transaction(self, record: SipRecord) -> list[SipRecord]:
         """All requests and responses of its transaction on its own hop, in order; none where there is no branch."""
-        key = _transaction(record)
-        return [] if key is None else list(self._transactions.get(key, ()))
+        return list(self._transaction_of.get(record, ()))
 
     def is_retransmission(self, record: SipRecord) -> bool:
         """True when the same request or the same response went the same way before."""
@@ -283,6 +284,10 @@ class Trace:
         return index
 
     @cached_property
+    def _transaction_of(self) -> dict[SipRecord, list[SipRecord]]:
+        return {record: records for records in self._transactions.values() for record in records}
+
+    @cached_property
     def _retransmissions(self) -> dict[SipRecord, SipRecord]:
         found: dict[SipRecord, SipRecord] = {}
         for records in self._transactions.values():
@@ -307,6 +312,8 @@ class Trace:
             groups.setdefault(key, []).append(record)
         onward: dict[SipRecord, SipRecord] = {}
         for records in groups.values():
+            if len(records) == 1:
+                continue
             # A message may pass a box twice, on its way to the other side's registrar and back: a proxy adds one Via
             # and takes one away (RFC 3261 16.6, 16.7), so that tells the passages apart. Not all boxes do.
             vias = {record: via_count(record.message) for record in records}
