@@ -113,5 +113,6 @@ def test_what_is_no_tunnelled_packet(message: bytes) -> None:
 
 def test_a_tunnel_is_a_point_of_its_own() -> None:
     one, other = bytes((192, 0, 2, 1)), bytes((192, 0, 2, 2))
-    points = {tunnel_point("any", *way, teid) for way, teid in (((one, other), 1), ((one, other), 2), ((other, one), 1))}
+    ways = (((one, other), 1), ((one, other), 2), ((other, one), 1))
+    points = {tunnel_point("any", *way, teid) for way, teid in ways}
     assert len(points) == 3
